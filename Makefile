@@ -1,0 +1,61 @@
+# From nothing but Python 3.11 or newer, and a network: everything is installed into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOG := $(VENV)/install.log
+
+# Each candidate is tried: a pyenv shim may exist and not run, Debian's python3 may lack ensurepip.
+CANDIDATES := python3 python3.13 python3.12 python3.11 python
+SUITABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(or $(shell for python in $(CANDIDATES); do \
+	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done),python3)
+UNSUITABLE = Python 3.11 or newer, with venv, is needed and $(PYTHON) is not that: \
+	name one with PYTHON=/path/to/python3
+
+PIP_INSTALL := $(BIN)/python -m pip install --retries 2 -c constraints.txt
+# pip says "connection broken" of every failure to reach an index; else its last error is the reason.
+PIP_FAILURE := grep -q 'connection broken' $(LOG) && echo 'no network (no package index answers)' \
+	|| grep '^ERROR' $(LOG) | tail -n 1
+
+.PHONY: help train test lint clean
+.NOTPARALLEL: # train and test install into the same .venv
+
+help:
+	@echo 'make train   train the Flax example at constant and at stochastic depth, print one table'
+	@echo 'make test    lint, types, all tests, conformance'
+	@echo 'make lint    lint and types alone'
+	@echo 'make clean   remove .venv and the caches'
+
+# What the tests need holds all that the example needs.
+train: $(or $(wildcard $(VENV)/test.done),$(VENV)/train.done)
+	$(BIN)/python -m examples.train_flax.compare
+
+# At most 8 workers, since each may load both frameworks: about a gigabyte. By file, so that the
+# blocks of a page and what a file compiles once stay together.
+test: lint
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m conformance
+
+lint: $(VENV)/test.done
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/train.done: EXTRAS := example
+$(VENV)/test.done: EXTRAS := torch,conformance,example,dev
+
+# While `incomplete` exists, .venv may hold half a package that pip would take for a whole one: start
+# again. A .venv without it, perhaps the user's own, is added to and never removed.
+$(VENV)/%.done: pyproject.toml constraints.txt
+	@"$(PYTHON)" -c '$(SUITABLE)' 2>/dev/null || { echo '$(UNSUITABLE)' >&2; exit 1; }
+	@[ ! -e $(VENV)/incomplete ] || rm -rf $(VENV)
+	@mkdir -p $(VENV) && touch $(VENV)/incomplete && rm -f $(VENV)/*.done
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	@echo 'Installing .[$(EXTRAS)] into $(VENV): minutes the first time, nothing the next; log: $(LOG)'
+	@$(PIP_INSTALL) -e '.[$(EXTRAS)]' >$(LOG) 2>&1 || \
+		{ echo "Installing failed: $$($(PIP_FAILURE)); see $(LOG)" >&2; exit 1; }
+	@rm $(VENV)/incomplete && touch $@

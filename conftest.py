@@ -1,0 +1,18 @@
+"""Collects the ```python blocks of README.md and docs/*.md as tests."""
+
+import os
+from importlib.util import find_spec
+
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"]
+).pytest()
+
+# The doctest collector imports every file, and an adapter of a peer imports that peer.
+PEERS = ("keras", "timm", "torchvision", "transformers")
+collect_ignore = [f"conformance/adapters/{peer}.py" for peer in PEERS if find_spec(peer) is None]
+
+# The tests of sharding need several devices; JAX reads this when it first looks for any.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")

@@ -1,0 +1,129 @@
+"""Argument checks and their error texts, shared by the reference and by every backend.
+
+Each check returns the value in the form that the caller computes with, or raises ValueError: what
+must hold, then what was given. Arrays are described by shape and dtype text, so that no framework
+is needed here. Nothing is drawn or changed before these checks have passed (clauses ARG-1 to
+ARG-5).
+"""
+
+import operator
+from collections.abc import Sequence
+from numbers import Real
+from typing import Literal, SupportsIndex, cast
+
+import numpy as np
+
+Mode = Literal["row", "balanced", "batch"]
+ScaleAt = Literal["train", "eval"]
+
+WORD = 1 << 32  # a key word is uint32
+COUNTERS = 1 << 64  # a Threefry-2x32 counter is two words
+
+
+def check_drop_prob(drop_prob: object, name: str = "drop_prob") -> float:
+    """Return drop_prob as a float. `not 0 <= p <= 1` also refuses NaN.
+
+    >>> check_drop_prob(0.1)
+    0.1
+    >>> check_drop_prob(float("nan"))
+    Traceback (most recent call last):
+    ValueError: drop_prob must be a number in [0, 1], got nan
+    """
+    value = drop_prob[()] if isinstance(drop_prob, np.ndarray) and not drop_prob.ndim else drop_prob
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not (real and 0 <= cast(float, value) <= 1):
+        raise ValueError(f"{name} must be a number in [0, 1], got {_shown(value)}")
+    return float(cast(float, value))
+
+
+def check_mode(mode: object) -> None:
+    """Raise unless mode is one of the three of SPEC.md."""
+    check_choice("mode", mode, ("row", "balanced", "batch"))
+
+
+def check_scale_at(scale_at: object) -> None:
+    """Raise unless scale_at is "train" or "eval"."""
+    check_choice("scale_at", scale_at, ("train", "eval"))
+
+
+def check_axis(axis: SupportsIndex, shape: Sequence[int], dtype: str, floating: bool) -> int:
+    """Return the batch axis counted from the front, of a floating x of this shape."""
+    if not floating:
+        raise ValueError(f"x must be floating, got {dtype}")
+    index = _integer("axis", axis)
+    if not -len(shape) <= index < len(shape):
+        raise ValueError(f"x must have the batch axis {index}, got shape {tuple(shape)}")
+    return index % len(shape)
+
+
+def check_keep(shape: Sequence[int], dtype: str, batch: int) -> None:
+    """Raise unless a keep of this shape and dtype is bool[batch]."""
+    if dtype != "bool" or tuple(shape) != (batch,):
+        raise ValueError(f"keep must be bool of shape ({batch},), got {dtype} of {tuple(shape)}")
+
+
+def check_key(shape: Sequence[int], dtype: str, several: bool = False) -> None:
+    """Raise unless a key of this shape and dtype is two words, or several are: uint32 [..., 2]."""
+    if dtype != "uint32" or tuple(shape[-1:] if several else shape) != (2,):
+        raise ValueError(f"key must be uint32 of shape (2,), got {dtype} of {tuple(shape)}")
+
+
+def check_one_source(key: object, keep: object) -> None:
+    """Raise if both key and keep are given: which of the two decides would be a guess."""
+    if key is not None and keep is not None:
+        raise ValueError("key and keep must not both be given: keep is the mask, key draws one")
+
+
+def check_word(value: SupportsIndex, name: str) -> int:
+    """Return value, an integer in [0, 2**32)."""
+    return check_below(value, name, WORD, "2**32")
+
+
+def check_batch(batch: SupportsIndex) -> int:
+    """Return batch, a non-negative integer."""
+    return check_below(batch, "batch", COUNTERS, "2**64")
+
+
+def check_groups(groups: SupportsIndex, batch: int) -> int:
+    """Return groups, a positive divisor of batch."""
+    count = _integer("groups", groups)
+    if count < 1 or batch % count:
+        raise ValueError(f"groups must divide the batch, got groups={count} for batch={batch}")
+    return count
+
+
+def check_offset(offset: SupportsIndex, batch: int, group: int = 1) -> int:
+    """Return offset, a multiple of the group size, such that all counters fit in 64 bits."""
+    rows = max(batch, 1)
+    index = check_below(offset, "offset", COUNTERS - rows + 1, f"2**64 - {rows} + 1")
+    if group > 1 and index % group:
+        raise ValueError(
+            f"offset must be a multiple of the group's {group} rows, got offset={index}"
+        )
+    return index
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if not (isinstance(value, str) and value in choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_below(value: SupportsIndex, name: str, limit: int, text: str) -> int:
+    index = _integer(name, value)
+    if not 0 <= index < limit:
+        raise ValueError(f"{name} must be an integer in [0, {text}), got {index}")
+    return index
+
+
+def _integer(name: str, value: SupportsIndex) -> int:
+    if isinstance(value, bool):
+        raise ValueError(f"{name} must be an integer, got {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be an integer, got {value!r}") from None
+
+
+def _shown(value: object) -> str:
+    """Return repr, without NumPy's type name around a scalar."""
+    return repr(value.item() if isinstance(value, np.generic) else value)

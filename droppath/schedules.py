@@ -1,0 +1,107 @@
+"""Schedules: drop_prob over the depth of a model, and over training.
+
+Plain float64 arithmetic on the host (SPEC.md, area SCHED). Not here: changing a model's modules,
+which is the backends' work.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, SupportsIndex, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from droppath.arguments import check_choice, check_drop_prob, check_word
+
+Rule = Literal["linear", "paper", "exclusive", "uniform"]
+Shape = Literal["linear", "cosine"]
+
+
+@overload
+def drop_path_rates(
+    drop_path_rate: float, depth: SupportsIndex, *, rule: Rule = "linear"
+) -> list[float]: ...
+@overload
+def drop_path_rates(
+    drop_path_rate: float, depth: Sequence[int], *, rule: Rule = "linear"
+) -> list[list[float]]: ...
+def drop_path_rates(
+    drop_path_rate: float, depth: SupportsIndex | Sequence[int], *, rule: Rule = "linear"
+) -> list[float] | list[list[float]]:
+    """Return the drop_prob of each of `depth` blocks, the maximum being drop_path_rate.
+
+    With i = 0 .. L-1, the i-th of L blocks gets drop_path_rate times (SCHED-1):
+
+    - "linear": i / (L-1), and 1 if L = 1; timm, Swin, ConvNeXt.
+    - "paper": (i+1) / L; Huang et al. 2016, equation 4.
+    - "exclusive": i / L, so that the maximum is not reached; EfficientNet.
+    - "uniform": 1; DINOv3.
+
+    Args:
+      drop_path_rate: probability in [0, 1].
+      depth: number of blocks, or a list with the number in each stage.
+
+    Returns: a list of L floats, or one list a stage.
+    Raises: ValueError for a rate outside [0, 1], a negative depth, an unknown rule.
+
+    >>> drop_path_rates(0.5, 3)
+    [0.0, 0.25, 0.5]
+    >>> drop_path_rates(0.5, [1, 2], rule="uniform")
+    [[0.5], [0.5, 0.5]]
+    """
+    rate = check_drop_prob(drop_path_rate, "drop_path_rate")
+    check_choice("rule", rule, ("linear", "paper", "exclusive", "uniform"))
+    stages = depth if isinstance(depth, Sequence) else [depth]
+    sizes = [check_word(size, "depth") for size in stages]
+    rates = iter([rate * _fraction(i, sum(sizes), rule) for i in range(sum(sizes))])
+    nested = [[next(rates) for _ in range(size)] for size in sizes]
+    return nested if isinstance(depth, Sequence) else nested[0]
+
+
+def _fraction(i: int, blocks: int, rule: Rule) -> float:
+    if rule == "linear":
+        return i / (blocks - 1) if blocks > 1 else 1.0  # SCHED-2: one block gets the full rate
+    if rule == "uniform":
+        return 1.0
+    return (i + 1) / blocks if rule == "paper" else i / blocks
+
+
+def ramp(
+    step: float | NDArray[Any],
+    *,
+    begin: float,
+    end: float,
+    start: float = 0.0,
+    stop: float = 1.0,
+    shape: Shape = "linear",
+) -> Any:
+    """Return the value at `step` of a ramp from start (step <= begin) to stop (step >= end).
+
+    value = start + (stop - start) * w, with u = (step - begin) / (end - begin) and w = u for
+    "linear", (1 - cos(pi u)) / 2 for "cosine". Continuous at both ends, which it meets exactly
+    (SCHED-4). Multiply rates by it for a warm-up; a begin equal to end is a jump to stop at end.
+
+    step: in the unit of begin and end; a number gives a float, an array float64 of its shape.
+    Raises ValueError unless begin <= end, or for an unknown shape.
+
+    >>> ramp(5, begin=0, end=10), ramp(99, begin=0, end=10, stop=0.3)
+    (0.5, 0.3)
+    """
+    check_choice("shape", shape, ("linear", "cosine"))
+    if not begin <= end:
+        raise ValueError(f"begin must be at most end, got begin={begin!r}, end={end!r}")
+    at = np.asarray(step, np.float64)
+    u = np.clip((at - begin) / (end - begin if end > begin else 1.0), 0.0, 1.0)
+    w = u if shape == "linear" else (1 - np.cos(np.pi * u)) / 2
+    value = np.where(at >= end, stop, np.where(at <= begin, start, start + (stop - start) * w))
+    return value if value.ndim else value.item()
+
+
+def expected_depth(rates: Iterable[float | Iterable[float]]) -> float:
+    """Return the expected number of kept blocks, the sum of 1 - p (SCHED-5). Rates may be nested.
+
+    >>> expected_depth(drop_path_rates(0.5, 54, rule="paper"))  # Huang et al. 2016, section 3
+    40.25
+    """
+    nested = [rate if isinstance(rate, Iterable) else (rate,) for rate in rates]
+    return math.fsum(1 - check_drop_prob(p, "rates") for stage in nested for p in stage)

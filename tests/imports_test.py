@@ -1,0 +1,151 @@
+"""Who may import whom: read from every import statement, wherever it stands, and tried at run time.
+
+Tests are exempt, and so are imports by a computed name, which is how `conformance` loads adapters.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+SHARED = "numpy droppath.arguments droppath.random droppath.masks droppath.schedules"
+MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's path decides
+    "droppath/": "numpy droppath",
+    "droppath_torch/": f"{SHARED} torch droppath_torch",
+    "droppath_flax/": f"{SHARED} jax flax droppath_flax",
+    "conformance/": "numpy ml_dtypes jsonschema rich droppath conformance -conformance.adapters",
+    "conformance/make_golden.py": "numpy",
+    "conformance/adapters/": "*",
+    "examples/": "numpy jax flax optax orbax sklearn matplotlib rich tensorboardX"
+    " droppath droppath_flax examples",
+}
+
+
+def imported(source: str, path: str) -> set[str]:
+    """Every module imported, as `a.b`, and every name taken from one, as `a.b.name`."""
+    package = PurePosixPath(path).parent.parts
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *filter(None, [node.module])))
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def is_within(name: str, modules: list[str]) -> bool:
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)
+
+
+def offences(source: str, path: str) -> set[str]:
+    """The imports of a file at this path that its rule does not allow."""
+    words = MAY_IMPORT[max(filter(path.startswith, MAY_IMPORT), key=len)].split()
+    if words == ["*"]:
+        return set()
+    allowed = [*sys.stdlib_module_names, *(word for word in words if word[0] != "-")]
+    denied = [word[1:] for word in words if word[0] == "-"]
+    return {
+        name
+        for name in imported(source, path)
+        if is_within(name, denied) or not is_within(name, allowed)
+    }
+
+
+@pytest.mark.parametrize("package", sorted({place.split("/")[0] for place in MAY_IMPORT}))
+def test_every_file_imports_only_what_its_place_may(package):
+    sources = {
+        file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8")
+        for file in (ROOT / package).rglob("*.py")
+        if not file.name.endswith("_test.py")
+    }
+    assert sources
+    found = {path: offences(source, path) for path, source in sources.items()}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "offence"),
+    [
+        ("droppath/a.py", "import torch", "torch"),
+        ("droppath/a.py", "def f():\n    import jax.numpy as jnp", "jax.numpy"),
+        ("droppath/a.py", "if TYPE_CHECKING:\n    from flax import nnx", "flax.nnx"),
+        ("droppath/a.py", "from droppath_torch import DropPath", "droppath_torch.DropPath"),
+        ("droppath/a.py", "import conformance", "conformance"),
+        ("droppath_torch/a.py", "import jax", "jax"),
+        ("droppath_torch/a.py", "import droppath", "droppath"),
+        ("droppath_torch/a.py", "from droppath import drop_path", "droppath.drop_path"),
+        ("droppath_torch/a.py", "from droppath import reference as r", "droppath.reference"),
+        ("droppath_torch/a.py", "import droppath.reference", "droppath.reference"),
+        ("droppath_torch/b/a.py", "from ...droppath import reference", "droppath.reference"),
+        ("droppath_torch/a.py", "from droppath_flax.masks import f", "droppath_flax.masks.f"),
+        ("droppath_torch/a.py", "import conformance.checks", "conformance.checks"),
+        ("droppath_flax/a.py", "import torch", "torch"),
+        ("droppath_flax/a.py", "from droppath.reference import f", "droppath.reference.f"),
+        ("droppath_flax/a.py", "import droppath_torch", "droppath_torch"),
+        ("droppath_flax/a.py", "import conformance", "conformance"),
+        ("conformance/a.py", "import torch", "torch"),
+        ("conformance/a.py", "def f():\n    import jax", "jax"),
+        ("conformance/a.py", "import droppath_flax", "droppath_flax"),
+        ("conformance/a.py", "from .adapters import torch", "conformance.adapters.torch"),
+        ("conformance/make_golden.py", "import droppath.random", "droppath.random"),
+        ("conformance/make_golden.py", "from . import checks", "conformance.checks"),
+        ("examples/a/b.py", "import torch", "torch"),
+        ("examples/a/b.py", "import conformance", "conformance"),
+    ],
+)
+def test_an_import_against_the_rules_is_found(path, source, offence):
+    assert offences(source, path) == {offence}
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("droppath/a.py", "import os.path, numpy\nfrom . import masks\nfrom .random import key"),
+        ("droppath_torch/a.py", "import torch.nn\nfrom droppath.masks import keep_mask"),
+        ("droppath_torch/a/b.py", "from ..masks import keep_mask\nfrom droppath import arguments"),
+        ("droppath_flax/a.py", "import jax\nfrom flax import nnx\nfrom .masks import *"),
+        ("conformance/a.py", "from . import checks\nimport droppath.reference"),
+        ("conformance/adapters/torch.py", "import torch, droppath_torch"),
+        ("examples/a/b.py", "from .model import Model\nimport droppath_flax, optax"),
+    ],
+)
+def test_an_import_within_the_rules_is_not(path, source):
+    assert offences(source, path) == set()
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter, started in the root, prints; it must succeed."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+FRAMEWORKS = {"torch", "jax", "jaxlib", "flax"}
+
+
+@pytest.mark.parametrize(
+    ("module", "loaded"),
+    [
+        ("droppath", set()),
+        ("conformance", set()),
+        ("droppath_torch", {"torch"}),
+        ("droppath_flax", {"jax", "jaxlib", "flax"}),
+    ],
+)
+def test_importing_a_package_loads_its_own_framework_only(module, loaded):
+    names = json.loads(python(f"import json, sys, {module}; print(json.dumps([*sys.modules]))"))
+    assert FRAMEWORKS & set(names) == loaded
+
+
+def test_the_reference_conforms_where_no_framework_is_installed():
+    absent = "".join(f"sys.modules[{name!r}] = None\n" for name in sorted(FRAMEWORKS))
+    run = "sys.argv[1:] = ['reference']\nrunpy.run_module('conformance', run_name='__main__')"
+    with pytest.raises(subprocess.CalledProcessError, match="non-zero exit status 1"):
+        python(f"import sys\n{absent}import torch")  # the absence is real
+    assert "conforms" in python(f"import runpy, sys\n{absent}{run}")
