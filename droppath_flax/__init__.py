@@ -1,0 +1,10 @@
+"""DropPath (Stochastic Depth) for JAX and Flax, by the clauses of droppath/SPEC.md.
+
+Flax NNX modules are here; their Linen twins are in `droppath_flax.linen`.
+"""
+
+from droppath_flax.functional import drop_path
+from droppath_flax.masks import keep_mask
+from droppath_flax.modules import DropPath
+
+__all__ = ["DropPath", "drop_path", "keep_mask"]

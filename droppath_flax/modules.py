@@ -1,0 +1,119 @@
+"""DropPath as a Flax NNX module, with the manners of nnx.Dropout."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
+
+from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at
+from droppath_flax.functional import drop_path
+from droppath_flax.masks import Key, Offset, Rate, check_rate
+
+
+class DropPath(nnx.Module):
+    """Drop whole samples of a residual branch in training: `x + drop_path(branch(x))`.
+
+    y[i] = x[i] / (1 - drop_prob) if sample i is kept else 0
+
+    No parameters. A rate of 0 stays a DropPath, to be scheduled later: assign `drop_prob`. A float
+    is part of the compiled program; a JAX scalar is data, and changes without recompiling.
+
+    Args:
+      drop_prob: probability in [0, 1] that a sample is dropped; float or JAX scalar.
+      scale_by_keep: False leaves kept samples as they are.
+      mode, scale_at, axis, groups: as in `droppath_flax.drop_path`.
+      deterministic: True at evaluation; `model.eval()` and `nnx.view` set it.
+      rng_collection: name of the stream of `rngs` to draw from where no key is given.
+      rngs: the Rngs or RngStream that the module draws from, if any; it is forked.
+
+    Raises: ValueError for arguments outside these ranges, TypeError for another kind of `rngs`.
+
+    >>> import jax.numpy as jnp
+    >>> DropPath(0.5)(jnp.ones(4), key=jax.random.key(0))
+    Array([2., 2., 0., 0.], dtype=float32)
+
+    Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
+    """
+
+    def __init__(
+        self,
+        drop_prob: Rate = 0.0,
+        scale_by_keep: bool = True,
+        *,
+        mode: Mode = "row",
+        scale_at: ScaleAt = "train",
+        axis: int = 0,
+        groups: int = 1,
+        deterministic: bool = False,
+        rng_collection: str = "dropout",
+        rngs: nnx.Rngs | nnx.RngStream | None = None,
+    ) -> None:
+        check_mode(mode)
+        check_scale_at(scale_at)
+        self.drop_prob = check_rate(drop_prob)
+        self.scale_by_keep = scale_by_keep
+        self.mode: Mode = mode
+        self.scale_at: ScaleAt = scale_at
+        self.axis = axis
+        self.groups = groups
+        self.deterministic = deterministic
+        self.rng_collection = rng_collection
+        stream = rngs[rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
+        if not isinstance(stream, nnx.RngStream | None):
+            raise TypeError(f"rngs must be Rngs, an RngStream or None, got {type(rngs).__name__}")
+        self.rngs = nnx.data(None if stream is None else stream.fork())
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        *,
+        key: Key | None = None,
+        keep: ArrayLike | None = None,
+        offset: Offset = 0,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
+    ) -> jax.Array:
+        """Return x with dropped samples set to zero: floating [..., B, ...], same shape and dtype.
+
+        In training with drop_prob > 0 the mask is `keep`, or is drawn from `key`, from the call's
+        `rngs`, or from the module's, the first that is given. `deterministic` overrides the
+        module's.
+        """
+        evaluate = self.deterministic if deterministic is None else deterministic
+        drawn = isinstance(self.drop_prob, jax.Array) or self.drop_prob != 0  # EVAL-2
+        if key is None and keep is None and not evaluate and drawn:
+            key = self._draw_key(self.rngs if rngs is None else rngs)
+        return drop_path(
+            x,
+            self.drop_prob,
+            key=key,
+            keep=keep,
+            deterministic=evaluate,
+            mode=self.mode,
+            scale_by_keep=self.scale_by_keep,
+            scale_at=self.scale_at,
+            axis=self.axis,
+            groups=self.groups,
+            offset=offset,
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep a JAX scalar as data: nnx takes a tracer for static, and refuses a late scalar."""
+        super().__setattr__(name, nnx.data(value) if isinstance(value, jax.Array) else value)
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Set `deterministic`; called by `nnx.view`."""
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+    def _draw_key(self, rngs: nnx.Rngs | nnx.RngStream | Key | None) -> Key:
+        if rngs is None:
+            raise ValueError("key must be given to drop in training, or keep or rngs, got none")
+        if isinstance(rngs, jax.Array | np.ndarray):
+            return rngs
+        stream = rngs[self.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
+        if not isinstance(stream, nnx.RngStream):
+            raise TypeError(f"rngs must be Rngs, an RngStream or a key, got {type(rngs).__name__}")
+        return stream()
