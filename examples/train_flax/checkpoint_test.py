@@ -1,0 +1,91 @@
+"""Checkpoints: whatever is done to the newest, what is restored is one that was saved."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from examples.train_flax.checkpoint import open_checkpoints, restore_newest, save
+from examples.train_flax.step import State
+
+
+def state_after(epoch: int) -> State:
+    weights = jax.random.normal(jax.random.key(epoch), (200, 50))
+    return State({"w": weights}, {"mean": weights[0]}, ({"m": weights[1]},), jnp.int32(epoch))
+
+
+ABSTRACT = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding),
+                        state_after(0))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    with open_checkpoints(folder) as manager:
+        for epoch in (1, 2, 3):
+            save(manager, epoch, state_after(epoch))
+    return folder
+
+
+def restore(folder):
+    said = []
+    with open_checkpoints(folder) as manager:
+        epoch, state = restore_newest(manager, ABSTRACT, said.append)
+    for got, want in zip(*map(jax.tree.leaves, (state, state_after(epoch))), strict=True):
+        np.testing.assert_array_equal(got, want)
+    return epoch, said
+
+
+def test_a_folder_without_checkpoints_restores_none(tmp_path):
+    with open_checkpoints(tmp_path) as manager:
+        assert restore_newest(manager, ABSTRACT, print) is None
+
+
+def test_the_newest_two_are_kept_and_the_newest_is_restored(saved):
+    assert {path.name for path in (saved / "checkpoints").iterdir()} == {"2", "3"}
+    assert restore(saved) == (3, [])
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.5, 0.9])
+def test_a_file_of_the_newest_cut_short_or_gone_gives_the_one_before(saved, tmp_path, share):
+    newest = saved / "checkpoints" / "3"
+    files = [path.relative_to(saved) for path in newest.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for number, file in enumerate(files):
+        folder = shutil.copytree(saved, tmp_path / str(number))
+        if share is None:
+            (folder / file).unlink()
+        else:
+            whole = (folder / file).read_bytes()
+            (folder / file).write_bytes(whole[: int(share * len(whole))])
+            if not whole:
+                continue  # an empty marker cannot be cut
+        epoch, said = restore(folder)
+        assert epoch == 2
+        assert said[0].startswith("checkpoint 3 is damaged")
+
+
+def test_a_flipped_bit_gives_the_one_before(saved, tmp_path):
+    folder = shutil.copytree(saved, tmp_path / "run")
+    largest = max((folder / "checkpoints" / "3").rglob("*"), key=lambda path: path.stat().st_size)
+    damaged = bytearray(largest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    largest.write_bytes(damaged)
+    assert restore(folder)[0] == 2
+
+
+def test_a_checkpoint_saved_again_after_damage_is_the_newest(saved, tmp_path):
+    folder = shutil.copytree(saved, tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints" / "3" / "default")
+    assert restore(folder)[0] == 2
+    with open_checkpoints(folder) as manager:
+        save(manager, 3, state_after(3))
+    assert restore(folder) == (3, [])
+
+
+def test_a_crash_before_the_digests_leaves_the_checkpoint_in_use(saved, tmp_path):
+    folder = shutil.copytree(saved, tmp_path / "run")
+    (folder / "digests.json").unlink()
+    assert restore(folder) == (3, [])

@@ -1,0 +1,109 @@
+"""The command line, the presets and the run folder."""
+
+import dataclasses
+import json
+
+import pytest
+
+from examples.train_flax.__main__ import main
+from examples.train_flax.config import PRESETS, Config, Refused, claim_run_dir, parse
+
+
+def test_no_argument_is_the_digits_preset():
+    assert parse([]) == Config()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_field_is_an_option_that_accepts_its_own_value(preset):
+    want = dataclasses.asdict(PRESETS[preset])
+    argv = []
+    for name, value in want.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            argv.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            argv += [f"--{flag}", str(value)]
+    assert dataclasses.asdict(parse(argv)) == want
+
+
+def test_an_option_overrides_the_preset_and_leaves_the_rest():
+    cfg = parse(["--preset", "smoke", "--drop-path-rate", "0.5", "--devices", "2"])
+    want = dataclasses.replace(PRESETS["smoke"], drop_path_rate=0.5, devices=2)
+    assert dataclasses.asdict(cfg) == dataclasses.asdict(want)
+
+
+def test_every_field_has_a_help_text():
+    assert all(field.metadata["help"] for field in dataclasses.fields(Config))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--depth", "19"], "depth must be 6n + 2 with n at least 1, got 19"),
+        (["--seed", "-1"], "seed must be an integer in [0, 2**32), got -1"),
+        (["--drop-path-rate", "nan"], "drop_path_rate must be a number in [0, 1], got nan"),
+        (["--learning-rate", "inf"], "learning_rate must be finite and not negative, got inf"),
+        (["--momentum", "1"], "momentum must be in [0, 1), got 1.0"),
+        (["--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["--devices", "0"], "devices must be at least 1, got 0"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_in_one_line(argv, message, capsys):
+    assert main(argv) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    "argv", [["--epochs", "two"], ["--mode", "rows"], ["--preset", "x"], ["--epoch", "3"]]
+)
+def test_a_word_out_of_place_is_refused_in_one_line(argv, capsys):
+    assert main(argv) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert argv[0] in message
+
+
+def test_the_run_folder_holds_the_resolved_config(tmp_path):
+    cfg = dataclasses.replace(PRESETS["smoke"], run_dir=str(tmp_path / "new" / "run"))
+    path = claim_run_dir(cfg) / "config.json"
+    assert json.loads(path.read_text()) == dataclasses.asdict(cfg)
+
+
+def test_a_run_folder_of_another_config_is_refused_and_left_alone(tmp_path, capsys):
+    argv = ["--preset", "smoke", "--run-dir", str(tmp_path)]
+    path = claim_run_dir(parse(argv)) / "config.json"
+    before = path.read_bytes()
+    assert main([*argv, "--drop-path-rate", "0.1"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: run_dir must not belong to another config: {path} has drop_path_rate=0.2, "
+        "this run drop_path_rate=0.1; name another with --run-dir\n"
+    )
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(Refused, match="run_dir must be new, empty or an earlier run's folder"):
+        claim_run_dir(Config(run_dir=str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null"])
+def test_a_config_json_that_is_none_is_refused(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(Refused, match=r"config\.json must be"):
+        claim_run_dir(Config(run_dir=str(tmp_path)))
+
+
+def test_a_run_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Refused, match="run_dir must be a folder to write to"):
+        claim_run_dir(Config(run_dir=str(tmp_path / "file")))
+
+
+def test_options_that_change_no_number_may_change_in_a_resumed_run(tmp_path):
+    cfg = Config(run_dir=str(tmp_path))
+    claim_run_dir(cfg)
+    claim_run_dir(dataclasses.replace(cfg, devices=2, checkpoint_every=3, tensorboard=False))

@@ -1,0 +1,127 @@
+"""Runs: a run that was stopped, cut or damaged ends as if nothing had happened."""
+
+import dataclasses
+import io
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from examples.train_flax import loop
+from examples.train_flax.__main__ import main
+from examples.train_flax.config import PRESETS, Config, Refused
+from examples.train_flax.metrics import read_rows
+
+TIMES = {"images_per_s": 0.0, "seconds": 0.0}
+
+
+def config_in(folder, **changed) -> Config:
+    return dataclasses.replace(PRESETS["smoke"], run_dir=str(folder), **changed)
+
+
+def train(cfg, **options):
+    said = io.StringIO()
+    result = loop.train(cfg, Console(file=said, width=1000), **options)
+    return result, said.getvalue()
+
+
+def assert_same_run(got, want):
+    assert [row._replace(**TIMES) for row in got.rows] == [r._replace(**TIMES) for r in want.rows]
+    pairs = list(zip(jax.tree.leaves(got.state), jax.tree.leaves(want.state), strict=True))
+    assert len(pairs) > 50
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, train(config_in(folder))[0]
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return shutil.copytree(whole[0], tmp_path / "copy")
+
+
+def test_a_run_learns_and_leaves_its_files(whole):
+    folder, result = whole
+    assert result.rows == read_rows(folder / "metrics.csv")
+    assert [row.epoch for row in result.rows] == [1, 2, 3, 4]
+    assert result.rows[-1].test_error < 0.6 < 0.9  # chance is 0.9
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "checkpoints",
+        "config.json",
+        "digests.json",
+        "metrics.csv",
+        "plots",
+        "tensorboard",
+    }
+    pictures = {path.name for path in (folder / "plots").iterdir()}
+    assert pictures == {"loss.png", "error.png", "kept_layers.png"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"3", "4"}
+
+
+@pytest.mark.parametrize(("every", "stop"), [(1, 2), (2, 3), (3, 2)])
+def test_a_run_stopped_and_repeated_equals_an_undisturbed_one(whole, tmp_path, every, stop):
+    cfg = config_in(tmp_path, checkpoint_every=every)
+    train(cfg, stop_after=stop)
+    result, said = train(cfg)
+    assert f"{every * (stop // every)} of 4 epochs are done" in said
+    assert_same_run(result, whole[1])
+    assert read_rows(tmp_path / "metrics.csv") == result.rows
+
+
+def test_a_line_cut_short_is_written_again(whole, copy):
+    metrics = copy / "metrics.csv"
+    metrics.write_bytes(metrics.read_bytes()[:-9])
+    shutil.rmtree(copy / "checkpoints" / "4")
+    result, _ = train(config_in(copy))
+    assert_same_run(result, whole[1])
+    assert read_rows(metrics) == result.rows
+
+
+def test_a_finished_run_repeats_its_numbers_without_training(whole, copy, monkeypatch):
+    monkeypatch.setattr(loop, "train_epoch", None)
+    before = (copy / "metrics.csv").read_bytes()
+    result, _ = train(config_in(copy))
+    assert result.rows == whole[1].rows
+    assert_same_run(result, whole[1])
+    assert (copy / "metrics.csv").read_bytes() == before
+
+
+def test_a_damaged_newest_checkpoint_is_put_aside_for_the_one_before(whole, copy):
+    for path in (copy / "checkpoints" / "4").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    result, said = train(config_in(copy))
+    assert "checkpoint 4 is damaged and now in" in said
+    assert "going on from checkpoint 3, the last complete one" in said
+    assert_same_run(result, whole[1])
+    assert [path.name for path in (copy / "damaged-checkpoints").iterdir()] == ["4-0"]
+    assert "damaged and now" not in train(config_in(copy))[1]
+
+
+def test_a_run_without_one_readable_checkpoint_is_refused_and_left_alone(copy):
+    for path in (copy / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    before = (copy / "metrics.csv").read_bytes()
+    with pytest.raises(Refused, match=f"no checkpoint in {copy}/checkpoints is whole"):
+        train(config_in(copy))
+    assert (copy / "metrics.csv").read_bytes() == before
+
+
+def test_the_command_ends_with_the_test_error(whole, copy, capsys):
+    assert main(["--preset", "smoke", "--run-dir", str(copy)]) == 0
+    error = whole[1].rows[-1].test_error
+    assert f"test error {error:.2%} ({round(500 * error)} of 500 images)" in capsys.readouterr().out
+
+
+def test_a_missing_data_folder_is_refused_before_the_run_folder_is_made(tmp_path, capsys):
+    argv = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "none")]
+    assert main(argv) == 2
+    assert "none, which is missing" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
