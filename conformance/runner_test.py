@@ -1,0 +1,222 @@
+"""The runner and the command line: verdicts, exit statuses, broken adapters."""
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conformance import runner
+from conformance.__main__ import main
+from conformance.checks import CHECKS
+from conformance.mutants import MUTANTS
+from conformance.protocol import BrokenAdapter, Info
+from conformance.runner import cross_check, load, run_checks
+
+SWAPPED = next(mutant for mutant in MUTANTS if mutant.name == "keep and drop swapped")
+
+
+class Bare:
+    """A right DropPath that claims nothing but to need a key."""
+
+    def info(self):
+        return Info("bare", frozenset({"stateless"}))
+
+    def run(self, call):
+        return load("reference").run(call)
+
+
+def bare():
+    return Bare()
+
+
+def swapped():
+    return SWAPPED.backend()
+
+
+def raises():
+    raise OSError("no such device")
+
+
+def changed(**changes):
+    """A backend whose outcomes differ from the reference's as said."""
+
+    class Changed(Bare):
+        def run(self, call):
+            outcome = load("reference").run(call)
+            return replace(outcome, **{name: new(call, outcome) for name, new in changes.items()})
+
+    return Changed
+
+
+class Silent(Bare):
+    def run(self, call):
+        return None
+
+
+class Sleeper(Bare):
+    def run(self, call):
+        time.sleep(60)
+
+
+class Fresh(Bare):
+    def run(self, call):
+        self.calls = getattr(self, "calls", 0) + 1
+        return load("reference").run(replace(call, seed=self.calls))
+
+
+class Seedless(Bare):
+    def run(self, call):
+        return load("reference").run(replace(call, seed=0))
+
+
+class Boastful(Bare):
+    def info(self):
+        return Info("boastful", frozenset({"flight"}), ("float8",))
+
+
+BROKEN = {
+    "raises": (raises, "OSError: no such device"),
+    "returns nothing": (Silent, "y must be float64 of (4, 2), got NoneType of no shape"),
+    "wrong shape": (
+        changed(y=lambda c, o: np.zeros(3)),
+        "y must be float64 of (4, 2), got float64 of (3,)",
+    ),
+    "float32": (
+        changed(y=lambda c, o: o.y.astype(np.float32)),
+        "y must be float64 of (4, 2), got float32 of (4, 2)",
+    ),
+    "constant": (changed(y=lambda c, o: np.ones(c.x.shape)), "y does not depend on x"),
+    "ignores the seed": (Seedless, "y does not depend on the seed: 8 seeds gave one mask"),
+    "never the same": (Fresh, "the same seed gave two masks"),
+    "dtype text": (
+        changed(dtype=lambda c, o: "f4"),
+        "dtype must be one of float64, float32, float16, bfloat16, got 'f4'",
+    ),
+    "claims": (Boastful, "info names what there is not: flight, float8"),
+    "hangs": (Sleeper, "no answer within 0.2 s"),
+}
+
+
+def test_the_reference_conforms_in_every_clause():
+    report = run_checks("reference", load("reference"))
+    assert report.conforms
+    assert [verdict.clause for verdict in report.verdicts] == [check.clause for check in CHECKS]
+    assert all(verdict.cases and not verdict.untested for verdict in report.verdicts)
+
+
+def test_what_is_not_claimed_is_not_tested_and_not_a_failure():
+    report = run_checks("bare", Bare())
+    untested = {verdict.clause for verdict in report.verdicts if verdict.untested}
+    assert untested == {check.clause for check in CHECKS if check.needs}
+    assert report.conforms
+
+
+def test_a_cross_check_finds_another_mask_and_another_value():
+    report = cross_check(("reference", "x"), load("reference"), swapped())
+    assert not report.conforms
+    assert all(verdict.findings for verdict in report.verdicts)
+
+
+def test_the_reference_agrees_with_itself():
+    assert cross_check(("reference", "x"), load("reference"), load("reference")).conforms
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_adapter_ends_in_exit_2_with_one_line_that_says_what_it_did(
+    how, monkeypatch, capsys
+):
+    make, reason = BROKEN[how]
+    monkeypatch.setitem(globals(), "made", make)
+    monkeypatch.setattr(runner, "SECONDS", 0.2 if how == "hangs" else 300)
+    assert main([f"{__name__}:made"]) == 2
+    assert capsys.readouterr().err.splitlines() == [f"broken adapter: {__name__}:made: {reason}"]
+
+
+def test_an_adapter_that_hangs_in_a_check_is_named_with_the_clause(monkeypatch):
+    monkeypatch.setattr(runner, "SECONDS", 0.2)
+    with pytest.raises(BrokenAdapter, match=r"bare: ARG-1: no answer within 0\.2 s"):
+        run_checks("sleeper", Sleeper(), ("ARG-1",))
+
+
+def test_a_known_failure_is_no_failure_and_a_known_failure_that_passes_is_one(tmp_path, capsys):
+    known = tmp_path / "known.toml"
+    name = f"{__name__}:swapped"
+    run = [name, "--only", "MASK-4", "--only", "TYPE-2", "--known", str(known)]
+    known.write_text(f'["{name}"]\nMASK-4 = "it keeps what it should drop"\n')
+    assert main(run) == 0
+    known.write_text(f'["{name}"]\nMASK-4 = "a reason"\nTYPE-2 = "a reason"\n')
+    assert main(run) == 1
+    assert "TYPE-2 known failure" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('[torch]\nMASK-9 = "x"', "[torch] MASK-9 must be a clause with a reason"),
+        ('[torch]\nMASK-4 = ""', "[torch] MASK-4 must be a clause with a reason"),
+        ("torch = 1", "[torch] must be a table of CLAUSE = reason"),
+    ],
+)
+def test_a_list_of_known_failures_that_names_nothing_is_refused(text, reason, tmp_path, capsys):
+    file = tmp_path / "known.toml"
+    file.write_text(text)
+    assert main(["reference", "--only", "MASK-4", "--known", str(file)]) == 2
+    assert capsys.readouterr().err == f"{file}: {reason}\n"
+
+
+def test_a_vector_file_that_is_cut_short_is_exit_2_before_anything_runs(monkeypatch, capsys):
+    def broken():
+        raise ValueError("apply.json: is cut short")
+
+    monkeypatch.setattr("conformance.golden.load", broken)
+    assert main(["reference"]) == 2
+    assert capsys.readouterr().err == "apply.json: is cut short\n"
+
+
+def test_two_backends_that_share_no_key_cannot_be_crossed(capsys):
+    assert main(["--cross", "reference", f"{__name__}:bare"]) == 2
+    assert "both must claim keyed" in capsys.readouterr().err
+
+
+def test_the_matrix_is_written_for_every_reader(tmp_path, capsys):
+    page, text, data = (tmp_path / name for name in ("m.html", "m.md", "m.json"))
+    files = ["--html", str(page), "--markdown", str(text), "--json", str(data)]
+    assert (
+        main([f"{__name__}:swapped", "--only", "MASK-4", "--only", "TYPE-2", "--matrix", *files])
+        == 1
+    )
+    assert "✗" in capsys.readouterr().out
+    assert "| ✗ 4 |" in text.read_text()
+    assert 'title="MASK-4 P(dropped) = p: FAIL"' in page.read_text()
+    assert "<script" not in page.read_text()
+    (report,) = json.loads(data.read_text())["reports"]
+    assert {v["clause"]: v["result"] for v in report["verdicts"]} == {
+        "MASK-4": "FAIL",
+        "TYPE-2": "pass",
+    }
+
+
+def test_exit_status_0_conforms(capsys):
+    assert main([f"{__name__}:bare"]) == 0
+    assert "conforms" in capsys.readouterr().out
+
+
+def test_exit_status_1_does_not_and_the_report_names_the_clause_and_both_values(capsys, tmp_path):
+    file = tmp_path / "report.json"
+    assert main([f"{__name__}:swapped", "--json", str(file)]) == 1
+    out = capsys.readouterr().out
+    assert "does not conform" in out
+    assert all(text in out for text in ("MASK-4", "want", "got"))
+    (report,) = json.loads(file.read_text())["reports"]
+    assert not report["conforms"]
+    failed = {v["clause"] for v in report["verdicts"] if v["findings"]}
+    assert {"MASK-4", "KEY-2"} <= failed
+
+
+@pytest.mark.parametrize("name", ["nothing", "conformance:nothing", f"{__name__}:raises"])
+def test_exit_status_2_in_one_line_for_an_adapter_that_cannot_be_loaded(name, capsys):
+    assert main([name]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"broken adapter: {name}")
