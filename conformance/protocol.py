@@ -25,7 +25,7 @@ CAPABILITIES = {
     "axis": "options: axis",
     "scale_by_keep": "options: scale_by_keep",
     "scale_at": "options: scale_at",
-    "model": "op 'model': the masks of a model's layers, from one key",
+    "model": "op 'model': the masks of a model's layers, from one key: y is [L, B], 1 where kept",
     "residual": "op 'residual': options['branch'] maps arrays by operators alone",
     "random": "ops 'key', 'fold_in', 'split', 'random_bits'",
     "schedule": "ops 'drop_path_rates', 'ramp', 'expected_depth', 'kept_capacity'",

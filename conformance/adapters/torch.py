@@ -1,5 +1,6 @@
 """droppath_torch behind the protocol, eager or compiled, on any device."""
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -31,25 +32,7 @@ class Torch:
         """Return the outcome of one call."""
         if call.op == "model":
             return Outcome(self._model(call))
-        x = torch.tensor(call.x, dtype=getattr(torch, call.dtype), device=self.device)
-        x.requires_grad_(call.dy is not None)
-        if call.seed is not None:
-            torch.manual_seed(call.seed)
-        before = torch.get_rng_state()
-        y = self._apply(call, x)
-        drew = not torch.equal(before, torch.get_rng_state())
-        dx = None
-        if call.dy is not None:
-            dy = torch.tensor(call.dy, dtype=y.dtype, device=self.device)
-            (dx,) = torch.autograd.grad(y, x, dy)
-        return Outcome(
-            to_numpy(y),
-            dtype_text(y),
-            None if dx is None else to_numpy(dx),
-            None if dx is None else dtype_text(dx),
-            to_numpy(x),
-            drew,
-        )
+        return outcome_of(call, self.device, lambda x: self._apply(call, x))
 
     def _apply(self, call: Call, x: torch.Tensor) -> torch.Tensor:
         options: dict[str, Any] = {"key": call.key, "keep": call.keep, **call.options}
@@ -66,7 +49,36 @@ class Torch:
         layers = torch.nn.ModuleList([DropPath(p) for p in call.drop_prob])
         x = torch.ones(call.x.shape, device=self.device)
         with keyed(layers, call.key):
-            return np.stack([to_numpy(layer(x)) != 0 for layer in layers]).astype(np.float64)
+            return np.stack([to_numpy(layer(x))[:, 0] != 0 for layer in layers]) * 1.0
+
+
+def outcome_of(call: Call, device: str, apply: Callable[[torch.Tensor], torch.Tensor]) -> Outcome:
+    """Return what apply makes of the call's x, once torch's generator is seeded as it says."""
+    x = torch.tensor(call.x, dtype=getattr(torch, call.dtype), device=device)
+    x.requires_grad_(call.dy is not None)
+    if call.seed is not None:
+        torch.manual_seed(call.seed)
+    before = generator_state(device)
+    y = apply(x)
+    drew = not torch.equal(before, generator_state(device))
+    dx = None
+    if call.dy is not None:
+        dy = torch.tensor(call.dy, dtype=y.dtype, device=device)
+        (dx,) = torch.autograd.grad(y, x, dy)
+    return Outcome(
+        to_numpy(y),
+        dtype_text(y),
+        None if dx is None else to_numpy(dx),
+        None if dx is None else dtype_text(dx),
+        to_numpy(x),
+        drew,
+    )
+
+
+def generator_state(device: str) -> torch.Tensor:
+    """Return the state of torch's own generator of a device."""
+    on_gpu = torch.device(device).type == "cuda"
+    return torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state()
 
 
 def to_numpy(x: torch.Tensor) -> np.ndarray:

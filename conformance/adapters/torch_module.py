@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from conformance.adapters.torch import dtype_text, to_numpy
+from conformance.adapters.torch import outcome_of
 from conformance.protocol import Call, Info, Outcome
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -40,7 +40,7 @@ class TorchModule:
         self.name = f"{name}, torch {torch.__version__}, {device}"
         self.make = make
         self.claims = frozenset(claims.split())
-        self.device = torch.device(device)
+        self.device = device
 
     def info(self) -> Info:
         """Return the claims, and all dtypes."""
@@ -48,30 +48,12 @@ class TorchModule:
 
     def run(self, call: Call) -> Outcome:
         """Return the outcome of one call."""
-        x = torch.tensor(call.x, dtype=getattr(torch, call.dtype), device=self.device)
-        x.requires_grad_(call.dy is not None)
-        if call.seed is not None:
-            torch.manual_seed(call.seed)
-        before = self._generator_state()
         module = self.make(call.drop_prob, **call.options).train(call.training)
-        y = checkpoint(module, x, use_reentrant=False) if call.recompute else module(x)
-        drew = not torch.equal(before, self._generator_state())
-        dx = None
-        if call.dy is not None:
-            dy = torch.tensor(call.dy, dtype=y.dtype, device=self.device)
-            (dx,) = torch.autograd.grad(y, x, dy)
-        return Outcome(
-            to_numpy(y),
-            dtype_text(y),
-            None if dx is None else to_numpy(dx),
-            None if dx is None else dtype_text(dx),
-            to_numpy(x),
-            drew,
-        )
-
-    def _generator_state(self) -> torch.Tensor:
-        on_gpu = self.device.type == "cuda"
-        return torch.cuda.get_rng_state(self.device) if on_gpu else torch.get_rng_state()
+        if call.recompute:
+            return outcome_of(
+                call, self.device, lambda x: checkpoint(module, x, use_reentrant=False)
+            )
+        return outcome_of(call, self.device, module)
 
 
 def import_torchvision() -> None:

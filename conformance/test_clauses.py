@@ -1,0 +1,44 @@
+"""The suite under pytest: one test for each clause and backend, one for each pair of backends.
+
+Installed with the package, unlike the tests of the suite itself: `pytest --pyargs conformance`.
+"""
+
+from functools import cache
+
+import pytest
+
+from conformance import golden
+from conformance.checks import CHECKS, Subject
+from conformance.runner import Verdict, cross_check, load, verdict_on
+
+CHECK_OF = {check.clause: check for check in CHECKS}
+
+
+@cache
+def subject_of(name: str, device: str | None) -> Subject:
+    """Return the loaded backend; the reference has no device."""
+    backend = load(name, **({"device": device} if device and name != "reference" else {}))
+    return Subject(backend, backend.info())
+
+
+def told(verdict: Verdict) -> str:
+    """Return the findings as text."""
+    return "\n".join(f"{f.case}: want {f.want}, got {f.got}" for f in verdict.findings)
+
+
+def test_a_backend_keeps_a_clause(backend: str, clause: str, pytestconfig: pytest.Config) -> None:
+    """Skipped where the clause's subject is not claimed."""
+    subject = subject_of(backend, pytestconfig.getoption("--device"))
+    verdict = verdict_on(golden.with_vectors(CHECK_OF[clause]), subject)
+    if verdict.untested:
+        pytest.skip(f"no claim of {verdict.untested}")
+    assert not verdict.findings, told(verdict)
+
+
+def test_two_backends_agree_bit_for_bit(pair: tuple[str, str], pytestconfig: pytest.Config) -> None:
+    """Skipped where one of them takes no key."""
+    subjects = [subject_of(name, pytestconfig.getoption("--device")) for name in pair]
+    if not all("keyed" in subject.info.claims for subject in subjects):
+        pytest.skip("no claim of keyed")
+    report = cross_check(pair, subjects[0].backend, subjects[1].backend)
+    assert report.conforms, "\n".join(told(verdict) for verdict in report.verdicts)
