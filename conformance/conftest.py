@@ -1,4 +1,4 @@
-"""Options of the suite under pytest: `pytest --pyargs conformance --backend torch --device cuda`."""
+"""Options of the suite: `pytest --pyargs conformance --backend torch --device cuda`."""
 
 import pytest
 
