@@ -29,6 +29,8 @@ def check_drop_prob(drop_prob: object, name: str = "drop_prob") -> float:
     Traceback (most recent call last):
     ValueError: drop_prob must be a number in [0, 1], got nan
     """
+    if type(drop_prob) is float and 0 <= drop_prob <= 1:  # at once: every forward comes by
+        return drop_prob
     value = drop_prob[()] if isinstance(drop_prob, np.ndarray) and not drop_prob.ndim else drop_prob
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not (real and 0 <= cast(float, value) <= 1):

@@ -3,7 +3,6 @@
 Works in autograd, torch.compile(fullgraph=True), torch.func, activation checkpointing and autocast.
 """
 
-from itertools import groupby
 from typing import Any, SupportsIndex, cast
 
 import torch
@@ -19,6 +18,8 @@ from droppath.arguments import (
 )
 from droppath_torch.masks import Key, Offset, Rate, check_rate, dtype_text, keep_mask, sample_mask
 
+# Up to this number of elements torch.where is faster than calls from Python, forward and backward.
+WORTH_A_FUNCTION = 1 << 14
 # From this size a row is worth a kernel call of its own (measured on 2 cores: a call costs what
 # moving some 64 KiB costs; see _keep_rows).
 BYTES_WORTH_A_CALL = 1 << 17
@@ -106,7 +107,7 @@ def _eval_scaled(x: Tensor, p: Rate, axis: int) -> Tensor:
 
 def _select(x: Tensor, keep: Tensor, s: Rate, axis: int) -> Tensor:
     """Return x * s where keep, +0 elsewhere; one rounding to x's dtype (SCALE-1, DROP-1)."""
-    if _is_plain_on_cpu(x, keep) and not isinstance(s, Tensor):
+    if x.numel() > WORTH_A_FUNCTION and not isinstance(s, Tensor) and _is_plain_on_cpu(x, keep):
         return cast(Tensor, _KeepRows.apply(x, keep, s, axis))
     if isinstance(s, Tensor):
         y = (x.to(_compute_type(x)) * s.to(_compute_type(x))).to(x.dtype)
@@ -140,24 +141,26 @@ class _KeepRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keep: Tensor, s: float, axis: int) -> Tensor:
-        ctx.arguments = keep, s, axis
-        return _keep_rows(x, keep.tolist(), s, axis)
+        ctx.keep, ctx.s, ctx.axis = keep, s, axis
+        ctx.dropped = [i for i, kept in enumerate(keep.tolist()) if not kept]
+        return _keep_rows(x, ctx.dropped, s, axis)
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
-        return _select(dy[0], *ctx.arguments), None, None, None
+        if torch.is_grad_enabled() or not _is_plain_on_cpu(dy[0], ctx.keep):
+            return _select(dy[0], ctx.keep, ctx.s, ctx.axis), None, None, None
+        return _keep_rows(dy[0], ctx.dropped, ctx.s, ctx.axis), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *dx: Tensor) -> Any:
-        return _select(dx[0], *ctx.arguments)
+        return _select(dx[0], ctx.keep, ctx.s, ctx.axis)
 
 
-def _keep_rows(x: Tensor, keep: list[bool], s: float, axis: int) -> Tensor:
-    """Return x * s on kept rows, +0 elsewhere: large rows are read only if they are kept."""
-    if x.nbytes >= BYTES_WORTH_A_CALL * len(keep) > 0:
-        return _copy_runs(x, keep, s, axis)
+def _keep_rows(x: Tensor, dropped: list[int], s: float, axis: int) -> Tensor:
+    """Return x * s, but +0 on the dropped rows; large rows are read only if they are kept."""
+    if dropped and x.nbytes >= BYTES_WORTH_A_CALL * x.shape[axis]:
+        return _copy_runs(x, dropped, s, axis)
     y = x * s
-    dropped = [i for i, kept in enumerate(keep) if not kept]
     if len(dropped) > ROWS_WORTH_AN_INDEX:
         return y.index_fill_(axis, torch.tensor(dropped), 0)
     for i in dropped:
@@ -165,15 +168,14 @@ def _keep_rows(x: Tensor, keep: list[bool], s: float, axis: int) -> Tensor:
     return y
 
 
-def _copy_runs(x: Tensor, keep: list[bool], s: float, axis: int) -> Tensor:
+def _copy_runs(x: Tensor, dropped: list[int], s: float, axis: int) -> Tensor:
     y = torch.empty_like(x)
     start = 0
-    for kept, run in groupby(keep):
-        size = len(list(run))
-        rows = y.narrow(axis, start, size)
-        if kept:
-            torch.mul(x.narrow(axis, start, size), s, out=rows)
-        else:
-            rows.zero_()
-        start += size
+    for stop in (*dropped, x.shape[axis]):
+        if stop > start:
+            size = stop - start
+            torch.mul(x.narrow(axis, start, size), s, out=y.narrow(axis, start, size))
+        start = stop + 1
+    for i in dropped:
+        y.select(axis, i).zero_()
     return y

@@ -103,7 +103,7 @@ def sample_mask(
 ) -> Tensor:
     """Return a mask drawn from `generator`, by default torch's own of the device: bool [B].
 
-    Arguments and errors as in `keep_mask`. What is drawn does not depend on x's dtype (MASK-3).
+    Arguments and errors as in `keep_mask`, but that drop_prob is what `check_rate` returned. What is drawn does not depend on x's dtype (MASK-3).
     """
     check_mode(mode)
     group = batch // check_groups(groups, batch)
@@ -114,7 +114,7 @@ def sample_mask(
         keep = torch.rand(drawn, generator=generator, device=device) >= drop_prob.to(torch.float32)
     else:  # the drop is drawn: 1 - drop_prob would round
         drop = torch.empty(drawn, dtype=torch.bool, device=device)
-        keep = drop.bernoulli_(check_drop_prob(drop_prob), generator=generator).logical_not_()
+        keep = drop.bernoulli_(drop_prob, generator=generator).logical_not_()
     return keep if drawn == batch else keep.expand(batch)
 
 
