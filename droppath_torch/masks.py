@@ -103,7 +103,8 @@ def sample_mask(
 ) -> Tensor:
     """Return a mask drawn from `generator`, by default torch's own of the device: bool [B].
 
-    Arguments and errors as in `keep_mask`, but that drop_prob is what `check_rate` returned. What is drawn does not depend on x's dtype (MASK-3).
+    Arguments and errors as in `keep_mask`, but that drop_prob is what `check_rate` returned. What
+    is drawn does not depend on x's dtype (MASK-3).
     """
     check_mode(mode)
     group = batch // check_groups(groups, batch)
