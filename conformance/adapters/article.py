@@ -9,7 +9,7 @@ article's bit for bit, but the code is ours. `inplace`, off by default, is left 
 The function takes the probability of keeping. The module calls its argument p, as nn.Dropout calls
 the probability of dropping, and hands it on as keep_prob: DropPath(p=0.1) drops nine rows of ten.
 
-`article` tests the module, `conformance.adapters.article:function` the function.
+`article` tests the module, `article:function` the function.
 """
 
 import torch

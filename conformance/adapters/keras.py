@@ -1,7 +1,7 @@
 """Keras 3 on its JAX backend, behind the protocol: two ways to drop paths in it.
 
 `keras` tests StochasticDepth, the one layer of its kind in Keras itself: private to its ConvNeXt,
-and row by row although its docstring says batch-wise. `conformance.adapters.keras:dropout` tests
+and row by row although its docstring says batch-wise. `keras:dropout` tests
 keras.layers.Dropout with a noise_shape of 1 on all axes but the batch axis, which is how Keras
 users write DropPath. A layer gets the dtype of x, or Keras would cast x. float64 needs JAX's x64
 mode, so every call runs in it: then one seed means one mask in every dtype.
