@@ -153,13 +153,13 @@ PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>droppath conformance</title>
 <style>
- body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem;
+ body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 96rem; padding: 0 1rem;
    color: #1c2430; }}
- table {{ border-collapse: collapse; }} td, th {{ padding: .3rem .35rem; text-align: center; }}
+ table {{ border-collapse: collapse; }} td, th {{ padding: .3rem .12rem; text-align: center; }}
  th {{ font-weight: 500; text-align: left; white-space: nowrap; }}
  thead td {{ font-size: .75rem; color: #667; border-bottom: 1px solid #ccd; }}
  .cell {{ display: inline-block; width: 1.15rem; height: 1.15rem; border-radius: 4px; color: #fff;
-   font-size: .8rem; line-height: 1.15rem; }}
+   font-size: .8rem; line-height: 1.15rem; text-align: center; vertical-align: middle; }}
  .pass {{ background: #2f9e6e; }} .FAIL {{ background: #d6453d; }} .known {{ background: #d99a1c; }}
  .not {{ background: #e4e7ee; }} .scroll {{ overflow-x: auto; }}
  details {{ margin: .6rem 0; }} code {{ white-space: pre-wrap; }} dt {{ margin-top: .6rem; }}

@@ -4,14 +4,25 @@ Installed with the package, unlike the tests of the suite itself: `pytest --pyar
 """
 
 from functools import cache
+from itertools import combinations
 
 import pytest
 
 from conformance import golden
 from conformance.checks import CHECKS, Subject
-from conformance.runner import Verdict, cross_check, load, verdict_on
+from conformance.runner import Verdict, cross_check, installed, load, verdict_on
 
 CHECK_OF = {check.clause: check for check in CHECKS}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one test for each backend and clause, and one for each pair of backends."""
+    names = metafunc.config.getoption("--backend", None) or installed()
+    if "clause" in metafunc.fixturenames:
+        cases = [(name, check.clause) for name in names for check in CHECKS]
+        metafunc.parametrize(("backend", "clause"), cases)
+    else:
+        metafunc.parametrize("pair", [*combinations(names, 2)], ids=" x ".join)
 
 
 @cache
@@ -28,7 +39,7 @@ def told(verdict: Verdict) -> str:
 
 def test_a_backend_keeps_a_clause(backend: str, clause: str, pytestconfig: pytest.Config) -> None:
     """Skipped where the clause's subject is not claimed."""
-    subject = subject_of(backend, pytestconfig.getoption("--device"))
+    subject = subject_of(backend, pytestconfig.getoption("--device", None))
     verdict = verdict_on(golden.with_vectors(CHECK_OF[clause]), subject)
     if verdict.untested:
         pytest.skip(f"no claim of {verdict.untested}")
@@ -37,7 +48,7 @@ def test_a_backend_keeps_a_clause(backend: str, clause: str, pytestconfig: pytes
 
 def test_two_backends_agree_bit_for_bit(pair: tuple[str, str], pytestconfig: pytest.Config) -> None:
     """Skipped where one of them takes no key."""
-    subjects = [subject_of(name, pytestconfig.getoption("--device")) for name in pair]
+    subjects = [subject_of(name, pytestconfig.getoption("--device", None)) for name in pair]
     if not all("keyed" in subject.info.claims for subject in subjects):
         pytest.skip("no claim of keyed")
     report = cross_check(pair, subjects[0].backend, subjects[1].backend)

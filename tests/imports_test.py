@@ -19,7 +19,7 @@ MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's pa
     "droppath_torch/": f"{SHARED} torch droppath_torch",
     "droppath_flax/": f"{SHARED} jax flax droppath_flax",
     "conformance/": "numpy ml_dtypes jsonschema rich droppath conformance -conformance.adapters",
-    "conformance/conftest.py": "pytest droppath conformance -conformance.adapters",
+    "conformance/pytest_options.py": "pytest",
     "conformance/test_clauses.py": "pytest droppath conformance -conformance.adapters",
     "conformance/make_golden.py": "numpy",
     "conformance/parity_plot.py": "numpy matplotlib conformance -conformance.adapters",

@@ -20,7 +20,11 @@ class Torch:
     def __init__(self, device: str = "cpu", compiled: bool = False) -> None:
         self.device = device
         self.how = "compiled" if compiled else "eager"
-        self.drop_path = torch.compile(drop_path, fullgraph=True) if compiled else drop_path
+        self.drop_path: Callable[..., torch.Tensor] = drop_path
+        if compiled:  # each rate, shape and dtype anew: the suite takes minutes, and no limit
+            torch._dynamo.config.accumulated_recompile_limit = 1 << 20
+            torch._dynamo.config.recompile_limit = 1 << 20
+            self.drop_path = torch.compile(drop_path, fullgraph=True, dynamic=False)
 
     def info(self) -> Info:
         """Return the claims of droppath_torch."""
