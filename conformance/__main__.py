@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from conformance import golden
 from conformance.checks import CHECKS
@@ -32,11 +33,17 @@ CLAUSES = [check.clause for check in CHECKS]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite as the command line says; return the exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.cross and (options.only or options.backend):
+        parser.error("--cross takes two backends and neither others nor --only")
     try:
         golden.load()
-        known = _read_known(options.known)
+        known = _read_known(options)
+        _check_writable(options)
         reports = [expect(r, known.get(r.backend, {})) for r in _run(options)]
+        if all(verdict.untested for report in reports for verdict in report.verdicts):
+            raise ValueError("nothing was tested: no backend is installed, or none claims it")
     except (BrokenAdapter, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         kind = "broken adapter: " if isinstance(error, BrokenAdapter) else ""
@@ -46,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show(options, reports, console)
     good = all(report.conforms for report in reports)
     word = "conforms" if good else "does not conform"
-    console.print(f"\n[bold]{word}[/bold]: {', '.join(report.backend for report in reports)}")
+    names = ", ".join(report.backend for report in reports)
+    console.print(f"\n[bold]{word}[/bold]:", Text(names))
     return 0 if good else 1
 
 
@@ -66,10 +74,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read_known(file: Path | None) -> dict[str, dict[str, str]]:
-    """Return the known failures by backend. Raises ValueError for a clause that there is not."""
+WRITERS = {"json": to_json, "markdown": to_markdown, "html": to_html}
+
+
+def _check_writable(options: argparse.Namespace) -> None:
+    """Raise OSError for a file that cannot be written, before the run rather than after."""
+    for name in WRITERS:
+        if file := getattr(options, name):
+            file.touch()
+
+
+def _read_known(options: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """Return the known failures by backend. Raises ValueError for what there is not."""
+    file: Path | None = options.known
     known = tomllib.loads(file.read_text(encoding="utf-8")) if file else {}
+    names = options.cross or options.backend or installed()
     for backend, reasons in known.items():
+        if backend not in names:
+            raise ValueError(f"{file}: [{backend}] must be one of {', '.join(names)}")
         if not isinstance(reasons, dict):
             raise ValueError(f"{file}: [{backend}] must be a table of CLAUSE = reason")
         for clause, reason in reasons.items():
@@ -109,8 +131,7 @@ def _show(options: argparse.Namespace, reports: list[Report], console: Console) 
     single = [report for report in reports if " x " not in report.backend]
     if options.matrix:
         console.print(matrix(single))
-    writers = {"json": to_json, "markdown": to_markdown, "html": to_html}
-    for name, write in writers.items():
+    for name, write in WRITERS.items():
         if file := getattr(options, name):
             file.write_text(write(reports if name == "json" else single), encoding="utf-8")
 

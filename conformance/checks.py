@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import droppath
-from conformance.numerics import compute_type, product, sample, step, tail
+from conformance.numerics import FORMATS, compute_type, product, sample, step, tail
 from conformance.protocol import Array, Backend, BrokenAdapter, Call, Info, Outcome
 
 ALPHA = 1e-12
@@ -46,8 +46,15 @@ class Subject:
     info: Info
 
     def run(self, call: Call) -> Outcome:
-        """Return the outcome of one call."""
-        return self.backend.run(call)
+        """Return the outcome of a call. Raises BrokenAdapter unless of the protocol's form."""
+        outcome = self.backend.run(call)
+        y = getattr(outcome, "y", None)
+        if not (isinstance(y, np.ndarray) and y.dtype == np.float64):
+            got = y.dtype.name if isinstance(y, np.ndarray) else type(y).__name__
+            raise BrokenAdapter(f"y must be an array of float64, got {got}")
+        if outcome.dtype not in FORMATS:
+            raise BrokenAdapter(f"dtype must be one of {', '.join(FORMATS)}, got {outcome.dtype!r}")
+        return outcome
 
     def keep(self, call: Call) -> Array:
         """Return the mask of a call, found on ones: bool of x's shape."""
@@ -81,7 +88,8 @@ def equal(case: str, want: Array, got: Array, dtype: str, steps: int = 0) -> Fin
         np.argmax(np.where(wrong, np.nan_to_num(apart, nan=np.inf), -1)), wrong.shape
     )
     place = f"{case}, at {[int(i) for i in worst]}, {int(wrong.sum())} of {wrong.size} differ"
-    return Finding(place, number(want[worst]), number(got[worst]), float(apart[worst]))
+    steps_apart = float(apart[worst]) if np.isfinite(apart[worst]) else None
+    return Finding(place, number(want[worst]), number(got[worst]), steps_apart)
 
 
 def number(value: float) -> str:
@@ -113,12 +121,24 @@ def refuses(subject: Subject, case: str, call: Call) -> Finding | None:
 
 
 X = np.ones((8, 3))
-BAD_RATES = (-0.1, 1.5, float("nan"), float("inf"), None, "0.1", True)
+BAD_RATES = (
+    -0.1,
+    -1e-9,
+    1.5,
+    1 + 1e-9,
+    float("nan"),
+    np.float32("nan"),
+    float("inf"),
+    None,
+    "0.1",
+    True,
+)
 
 
 def refuses_bad_rates(subject: Subject) -> Results:
     for p in BAD_RATES:
         yield refuses(subject, f"drop_prob={p!r}", Call(X, p))
+        yield refuses(subject, f"drop_prob={p!r}, evaluation", Call(X, p, training=False))
     for p in (0.0, 1.0, 0, 1):
         got = subject.run(Call(X, p)).y.shape
         yield holds(f"drop_prob={p!r}", got == X.shape, f"shape {X.shape}", got)
@@ -177,18 +197,22 @@ def evaluation_is_identity(subject: Subject) -> Results:
 
 
 def rate_0_is_identity(subject: Subject) -> Results:
-    yield from is_identity(subject, Call(drop_prob=0.0))
+    for mode in modes(subject):
+        options = {} if mode == "row" else {"mode": mode}
+        yield from is_identity(subject, Call(drop_prob=0.0, options=options))
 
 
 def one_decision_covers_a_row(subject: Subject) -> Results:
-    axes = (0, 1, 2, -1) if "axis" in subject.info.claims else (0,)
-    for axis in axes:
-        shape = np.roll((64, 5, 7), axis) if axis >= 0 else (7, 5, 64)
+    layouts = [((64, 5), 0), ((64, 5, 7), 0), ((64, 3, 2, 4), 0)]
+    if "axis" in subject.info.claims:
+        layouts += [((7, 64, 5), 1), ((5, 7, 64), 2), ((7, 5, 64), -1), ((7, 64, 5), -2)]
+    for shape, axis in layouts:
         call = Call(np.ones(shape), 0.37, options={"axis": axis} if axis else {})
         keep = np.moveaxis(subject.keep(call), axis, 0).reshape(64, -1)
         one = (keep == keep[:, :1]).all()
-        yield holds(f"axis={axis}", bool(one), "rows kept or dropped whole", "rows in part")
-        yield likely(f"axis={axis}, rows dropped", int((~keep[:, 0]).sum()), 64, 0.37)
+        case = f"x of {shape}, axis={axis}"
+        yield holds(case, bool(one), "rows kept or dropped whole", "rows in part")
+        yield likely(f"{case}, rows dropped", int((~keep[:, 0]).sum()), 64, 0.37)
 
 
 def ranks_and_batches_work(subject: Subject) -> Results:
@@ -219,6 +243,13 @@ def rate_is_drop_prob(subject: Subject) -> Results:
         for dtype in subject.info.dtypes:
             keep = subject.rows(Call(np.ones((200_000, 2)), p, dtype))
             yield likely(f"row, p={p}, {dtype}", int((~keep).sum()), keep.size, p)
+            for quarter, rows in enumerate(keep.reshape(4, -1)):
+                case = f"row, p={p}, {dtype}, quarter {quarter}"
+                yield likely(case, int((~rows).sum()), rows.size, p)
+    for batch in (1, 2):
+        masks = [subject.rows(Call(np.ones((batch, 2)), 0.37, seed=seed)) for seed in range(300)]
+        for row, kept in enumerate(np.stack(masks, 1)):
+            yield likely(f"row, B={batch}, row {row}", int((~kept).sum()), kept.size, 0.37)
     if "batch" in subject.info.claims:
         calls = [Call(np.ones((2, 2)), 0.1, seed=i, options={"mode": "batch"}) for i in range(400)]
         dropped = sum(not subject.rows(call)[0] for call in calls)
@@ -241,6 +272,8 @@ def rows_and_calls_are_independent(subject: Subject) -> Results:
     rate = float(np.concatenate([first, again]).mean())  # a wrong one is MASK-4's
     neighbours = int((first[::2] & first[1::2]).sum())
     yield likely("neighbours both dropped", neighbours, first.size // 2, rate * rate)
+    halves = int((first[: first.size // 2] & first[first.size // 2 :]).sum())
+    yield likely("dropped in both halves", halves, first.size // 2, rate * rate)
     yield likely("dropped at two seeds", int((first & again).sum()), first.size, rate * rate)
     if "stateless" not in subject.info.claims:
         later = ~subject.rows(replace(call, seed=None))
@@ -255,7 +288,8 @@ def rows_and_calls_are_independent(subject: Subject) -> Results:
         yield likely("batch, 40 seeds", sum(not mask[0] for mask in masks), len(masks), 0.37)
 
 
-SMALL, LARGE = (64, 33), (6, 70_000)  # rows of some bytes, and of some hundred kilobytes
+# Sizes at which implementations choose another path: rows of some bytes, kilobytes, 100 kilobytes.
+SMALL, MIDDLE, LARGE = (64, 33), (64, 700), (16, 70_000)
 
 
 def applied(
@@ -280,7 +314,12 @@ def kept_rows_are_scaled(subject: Subject) -> Results:
     for dtype in subject.info.dtypes:
         for p in (*RATES, 0.05, 0.15, 0.4):
             yield from applied(subject, p, dtype, 1 / (1 - p))
-        yield from applied(subject, 0.37, dtype, 1 / (1 - 0.37), LARGE)
+        for shape in (MIDDLE, LARGE):
+            yield from applied(subject, 0.37, dtype, 1 / (1 - 0.37), shape)
+    if "float16" in subject.info.dtypes:  # beyond the range: infinity
+        call = Call(np.full((64, 2), 60_000.0), 0.37, "float16")
+        want = np.where(subject.keep(call), np.inf, 0.0)
+        yield equal("60000 / (1 - 0.37), float16", want, np.abs(subject.run(call).y), "float16")
 
 
 def kept_rows_may_stay(subject: Subject) -> Results:
@@ -311,11 +350,13 @@ SPECIAL = np.array([np.inf, -np.inf, np.nan, -1.0, -0.0, 60000.0])  # 60000: nea
 def dropped_rows_are_zero(subject: Subject) -> Results:
     for p in (0.37, 0.9):
         for dtype in subject.info.dtypes:
-            call = Call(np.tile(product(SPECIAL, 1.0, dtype), (64, 1)), p, dtype)
-            dropped = ~subject.keep(call)[:, 0]
-            yield holds(f"p={p}, {dtype}", bool(dropped.any()), "some row dropped", "none")
-            y = subject.run(call).y[dropped]
-            yield equal(f"p={p}, {dtype}, x is {SPECIAL}", np.zeros_like(y), y, dtype)
+            for shape in (SMALL, MIDDLE, LARGE):
+                call = Call(np.resize(product(SPECIAL, 1.0, dtype), shape), p, dtype)
+                dropped = ~subject.keep(call)[:, 0]
+                case = f"p={p}, {dtype}, {shape}"
+                yield holds(case, bool(dropped.any()), "some row dropped", "none")
+                y = subject.run(call).y[dropped]
+                yield equal(f"{case}, x is {SPECIAL.tolist()}", np.zeros_like(y), y, dtype)
 
 
 def rate_1_gives_zeros(subject: Subject) -> Results:
@@ -326,13 +367,17 @@ def rate_1_gives_zeros(subject: Subject) -> Results:
 
 def gradient_follows_the_rule(subject: Subject) -> Results:
     for dtype in subject.info.dtypes:
-        for p, shape in (*((p, SMALL) for p in RATES), (0.37, LARGE)):
+        for p, shape in (*((p, SMALL) for p in RATES), (0.37, MIDDLE), (0.37, LARGE)):
             x, dy = sample(shape, dtype), sample(shape, dtype, first=9000)
             call = Call(x, p, dtype, dy=dy)
             keep = subject.keep(call)
             dy[:, :3] = np.where(keep[:, :3], dy[:, :3], SPECIAL[:3])
             want = np.where(keep, product(dy, 1 / (1 - p), dtype), 0.0)
             yield equal(f"p={p}, {dtype}, {shape}", want, gradient(subject, call), dtype)
+        call = Call(sample(SMALL, dtype), 0.37, dtype, training=False)
+        call = replace(call, dy=sample(SMALL, dtype, first=9000))
+        want = np.zeros(()) if call.dy is None else call.dy
+        yield equal(f"evaluation, {dtype}", want, gradient(subject, call), dtype)
 
 
 def gradient(subject: Subject, call: Call) -> Array:
@@ -366,12 +411,15 @@ def gradient_is_zero_at_rate_1(subject: Subject) -> Results:
 
 def dtype_stays(subject: Subject) -> Results:
     for dtype in subject.info.dtypes:
-        for training in (True, False):
-            outcome = subject.run(Call(X, 0.37, dtype, training=training))
-            yield holds(f"training={training}", outcome.dtype == dtype, dtype, outcome.dtype)
-        if "gradient" in subject.info.claims:
-            got = subject.run(Call(X, 0.37, dtype, dy=X)).dx_dtype
-            yield holds("gradient", got == dtype, dtype, got)
+        scaled_late = {"scale_at": "eval"} if "scale_at" in subject.info.claims else {}
+        for p, training in ((0.37, True), (1.0, True), (0.37, False)):
+            for options in ({}, scaled_late) if scaled_late else ({},):
+                call = Call(X, p, dtype, training=training, options=options)
+                got = subject.run(call).dtype
+                yield holds(f"p={p}, training={training}, {options}", got == dtype, dtype, got)
+        for p in (0.37, 1.0) if "gradient" in subject.info.claims else ():
+            grad_dtype = subject.run(Call(X, p, dtype, dy=X)).dx_dtype
+            yield holds(f"gradient, p={p}", grad_dtype == dtype, dtype, grad_dtype)
 
 
 def shape_stays(subject: Subject) -> Results:
@@ -384,10 +432,11 @@ def shape_stays(subject: Subject) -> Results:
 def x_stays(subject: Subject) -> Results:
     for p in (0.0, 0.37, 1.0):
         for training in (True, False):
-            x = sample((64, 33), "float32")
-            after = subject.run(Call(x.copy(), p, training=training)).x_after
-            after = x if after is None else after  # cannot be told
-            yield equal(f"p={p}, training={training}", x, after, "float32")
+            for shape in (SMALL, MIDDLE, LARGE):
+                x = sample(shape, "float32")
+                after = subject.run(Call(x.copy(), p, training=training)).x_after
+                after = x if after is None else after  # cannot be told
+                yield equal(f"p={p}, training={training}, {shape}", x, after, "float32")
 
 
 def key_is_the_only_state(subject: Subject) -> Results:
@@ -448,6 +497,11 @@ def row_draw(subject: Subject) -> Results:
     yield from exact_masks(subject, "row", ((0, 1, 0), (1, 1, 0), (7, 1, 3), (8, 1, FAR)))
     yield from exact_masks(subject, "row", ((4097, 1, 0),))
     yield from at_the_threshold(subject, "row")
+    want = droppath.keep_mask(KEY, 0.37, 16)
+    for rank in range(1, 6):
+        call = Call(np.ones((16, 1, 2, 1, 2)[:rank]), 0.37, key=KEY)
+        got = subject.keep(call).reshape(16, -1)[:, 0]
+        yield equal(f"rank {rank}", want * 1.0, got * 1.0, "float32")
 
 
 def at_the_threshold(subject: Subject, mode: str) -> Results:
@@ -586,6 +640,11 @@ def kept_residuals(subject: Subject) -> Results:
             yield equal(
                 f"p={p}, {dtype}", want, y, dtype, 1 if dtype in ("float16", "bfloat16") else 2
             )
+    for dtype in subject.info.dtypes:
+        x = sample((8, 9), dtype)
+        options = {"branch": minus_half}
+        y = subject.run(Call(x, 0.37, dtype, "residual", training=False, options=options)).y
+        yield equal(f"evaluation, {dtype}", x * 0.5, y, dtype)
 
 
 def dropped_residuals(subject: Subject) -> Results:
@@ -646,13 +705,15 @@ def stages_nest(subject: Subject) -> Results:
 
 
 def ramps_land(subject: Subject) -> Results:
-    at = np.array([-1.0, 2.0, 2.0 + 1e-9, 6.0, 10.0 - 1e-9, 10.0, 99.0])
+    at = np.array([-1.0, 2.0, 2.0 + 1e-9, 6.0, 10.0 - 1e-9, 10.0, 99.0, 4.0])
     for shape in ("linear", "cosine"):
         options = {"step": at, "begin": 2, "end": 10, "start": 0.05, "stop": 0.3, "shape": shape}
         y = subject.run(Call(op="ramp", options=options)).y
         yield holds(f"{shape}, before", y[0] == y[1] == 0.05, "0.05", y[:2])
-        yield holds(f"{shape}, after", y[5] == y[6] == 0.3, "0.3", y[5:])
+        yield holds(f"{shape}, after", y[5] == y[6] == 0.3, "0.3", y[5:7])
         yield holds(f"{shape}, middle", abs(y[3] - 0.175) < 1e-12, "0.175", y[3])
+        quarter = 0.05 + 0.25 * {"linear": 0.25, "cosine": (1 - 0.5**0.5) / 2}[shape]
+        yield holds(f"{shape}, quarter", abs(y[7] - quarter) < 1e-12, str(quarter), y[7])
         jump = max(abs(y[2] - 0.05), abs(y[4] - 0.3))
         yield holds(f"{shape}, ends", jump < 1e-9, "no jump", jump)
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from conformance.protocol import Array
 
-# (digits of the significand, smallest exponent) as np.frexp counts; IEEE 754, and bfloat16.
+# (digits of the significand, smallest and largest exponent) as np.frexp counts; IEEE 754, bfloat16.
 FORMATS = {
-    "float64": (53, -1021),
-    "float32": (24, -125),
-    "float16": (11, -13),
-    "bfloat16": (8, -125),
+    "float64": (53, -1021, 1024),
+    "float32": (24, -125, 128),
+    "float16": (11, -13, 16),
+    "bfloat16": (8, -125, 128),
 }
 
 
@@ -26,16 +26,19 @@ def compute_type(dtype: str) -> str:
 
 def step(values: Array, dtype: str) -> Array:
     """Return the distance to the next number of dtype, away from zero, at each value: float64."""
-    digits, smallest = FORMATS[dtype]
+    digits, smallest, _ = FORMATS[dtype]
     _, exponents = np.frexp(values)
     return np.ldexp(1.0, np.maximum(exponents, smallest) - digits)
 
 
 def round_to(values: Array, dtype: str) -> Array:
-    """Return values rounded to dtype, ties to even, as float64. No overflow to infinity."""
+    """Return values rounded to dtype, ties to even, beyond its range to infinity, as float64."""
     values = np.asarray(values, np.float64)
     unit = step(np.where(np.isfinite(values), values, 0.0), dtype)
-    return np.copysign(np.where(np.isfinite(values), np.rint(values / unit) * unit, values), values)
+    with np.errstate(invalid="ignore"):
+        rounded = np.where(np.isfinite(values), np.rint(values / unit) * unit, values)
+        too_large = np.abs(rounded) > np.ldexp(2 - 2.0**-52, FORMATS[dtype][2] - 1)
+    return np.copysign(np.where(too_large, np.inf, rounded), values)
 
 
 def product(x: Array, s: float, dtype: str) -> Array:

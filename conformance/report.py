@@ -52,7 +52,8 @@ def heading() -> str:
 
 def print_report(report: Report, console: Console) -> None:
     """Print a line for each area, then each failure with what was wanted and what came."""
-    console.print(f"\n[bold]{report.info.name}[/bold]", highlight=False)
+    console.print()
+    console.print(Text(report.info.name, "bold"))
     table = Table(box=None, pad_edge=False, show_header=False)
     for area, verdicts in by_area(report).items():
         table.add_row(area, *_area(verdicts))
@@ -85,7 +86,7 @@ def _area(verdicts: list[Verdict]) -> tuple[str, str]:
 
 def _print_findings(verdict: Verdict, console: Console) -> None:
     if verdict.known:
-        console.print(f"  [yellow]{verdict.clause}[/yellow] known: {verdict.known}")
+        console.print(f"  [yellow]{verdict.clause}[/yellow] known:", Text(verdict.known))
         return
     for finding in verdict.findings[:FINDINGS_SHOWN]:
         steps = "" if finding.steps is None else f" ({finding.steps:g} steps apart)"
@@ -110,7 +111,7 @@ def matrix(reports: Sequence[Report]) -> Table:
             Text.assemble(*((MARKS[v.result], COLOURS[v.result]) for v in areas.get(area, ())))
             for area in AREAS
         ]
-        table.add_row(report.backend, *cells)
+        table.add_row(Text(report.backend), *cells)
     return table
 
 
@@ -128,9 +129,9 @@ def to_markdown(reports: Sequence[Report]) -> str:
 
 def _cell(report: Report, area: str) -> str:
     verdicts = by_area(report).get(area, [])
-    failed = [v.clause.removeprefix(f"{area}-") for v in verdicts if v.findings]
-    if failed:
-        return f"✗ {' '.join(failed)}"
+    for result in ("FAIL", "known"):
+        if those := [v.clause.removeprefix(f"{area}-") for v in verdicts if v.result == result]:
+            return f"{MARKS[result]} {' '.join(those)}"
     return MARKS["pass"] if any(not v.untested for v in verdicts) else MARKS["not tested"]
 
 
@@ -146,7 +147,7 @@ def to_json(reports: Sequence[Report]) -> str:
         }
         for report in reports
     ]
-    return json.dumps({"heading": heading(), "reports": data}, indent=1) + "\n"
+    return json.dumps({"heading": heading(), "reports": data}, indent=1, allow_nan=False) + "\n"
 
 
 PAGE = """<!doctype html>

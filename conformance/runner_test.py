@@ -39,6 +39,10 @@ def raises():
     raise OSError("no such device")
 
 
+def leaves():
+    raise SystemExit(0)
+
+
 def changed(**changes):
     """A backend whose outcomes differ from the reference's as said."""
 
@@ -78,14 +82,15 @@ class Boastful(Bare):
 
 BROKEN = {
     "raises": (raises, "OSError: no such device"),
-    "returns nothing": (Silent, "y must be float64 of (4, 2), got NoneType of no shape"),
+    "exits": (leaves, "SystemExit: 0"),
+    "returns nothing": (Silent, "y must be an array of float64, got NoneType"),
     "wrong shape": (
         changed(y=lambda c, o: np.zeros(3)),
-        "y must be float64 of (4, 2), got float64 of (3,)",
+        "y must have the shape (4, 2), got (3,)",
     ),
     "float32": (
         changed(y=lambda c, o: o.y.astype(np.float32)),
-        "y must be float64 of (4, 2), got float32 of (4, 2)",
+        "y must be an array of float64, got float32",
     ),
     "constant": (changed(y=lambda c, o: np.ones(c.x.shape)), "y does not depend on x"),
     "ignores the seed": (Seedless, "y does not depend on the seed: 8 seeds gave one mask"),
@@ -154,9 +159,10 @@ def test_a_known_failure_is_no_failure_and_a_known_failure_that_passes_is_one(tm
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('[torch]\nMASK-9 = "x"', "[torch] MASK-9 must be a clause with a reason"),
-        ('[torch]\nMASK-4 = ""', "[torch] MASK-4 must be a clause with a reason"),
-        ("torch = 1", "[torch] must be a table of CLAUSE = reason"),
+        ('[reference]\nMASK-9 = "x"', "[reference] MASK-9 must be a clause with a reason"),
+        ('[reference]\nMASK-4 = ""', "[reference] MASK-4 must be a clause with a reason"),
+        ("reference = 1", "[reference] must be a table of CLAUSE = reason"),
+        ('[timm]\nMASK-4 = "x"', "[timm] must be one of reference"),
     ],
 )
 def test_a_list_of_known_failures_that_names_nothing_is_refused(text, reason, tmp_path, capsys):
@@ -173,6 +179,31 @@ def test_a_vector_file_that_is_cut_short_is_exit_2_before_anything_runs(monkeypa
     monkeypatch.setattr("conformance.golden.load", broken)
     assert main(["reference"]) == 2
     assert capsys.readouterr().err == "apply.json: is cut short\n"
+
+
+def test_what_was_never_compared_does_not_conform(capsys, tmp_path):
+    assert main([f"{__name__}:bare", "--only", "KEY-1"]) == 2
+    assert "nothing was tested" in capsys.readouterr().err
+    known = tmp_path / "known.toml"
+    known.write_text(f'["{__name__}:bare"]\nKEY-1 = "a reason"\n')
+    assert (
+        main([f"{__name__}:bare", "--only", "KEY-1", "--only", "TYPE-2", "--known", str(known)])
+        == 1
+    )
+    with pytest.raises(SystemExit, match="2"):
+        main(["--cross", "reference", "torch", "--only", "SCALE-1"])
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_run(tmp_path, capsys):
+    assert main(["reference", "--json", str(tmp_path / "none" / "file")]) == 2
+    assert "none/file" in capsys.readouterr().err
+
+
+def test_an_adapter_that_breaks_the_protocol_late_is_exit_2(monkeypatch, capsys):
+    late = changed(dtype=lambda c, o: "bf16" if c.drop_prob == 1.0 else o.dtype)
+    monkeypatch.setitem(globals(), "made", late)
+    assert main([f"{__name__}:made", "--only", "DROP-2"]) == 2
+    assert "DROP-2: dtype must be one of" in capsys.readouterr().err
 
 
 def test_two_backends_that_share_no_key_cannot_be_crossed(capsys):

@@ -16,6 +16,7 @@ import numpy as np
 Mode = Literal["row", "balanced", "batch"]
 ScaleAt = Literal["train", "eval"]
 
+FLOATS = "float64", "float32", "float16", "bfloat16"  # the types of SPEC.md
 WORD = 1 << 32  # a key word is uint32
 COUNTERS = 1 << 64  # a Threefry-2x32 counter is two words
 
@@ -48,10 +49,10 @@ def check_scale_at(scale_at: object) -> None:
     check_choice("scale_at", scale_at, ("train", "eval"))
 
 
-def check_axis(axis: SupportsIndex, shape: Sequence[int], dtype: str, floating: bool) -> int:
-    """Return the batch axis counted from the front, of a floating x of this shape."""
-    if not floating:
-        raise ValueError(f"x must be floating, got {dtype}")
+def check_axis(axis: SupportsIndex, shape: Sequence[int], dtype: str) -> int:
+    """Return the batch axis counted from the front, of an x of this shape and dtype."""
+    if dtype not in FLOATS:
+        raise ValueError(f"x must be {', '.join(FLOATS[:-1])} or {FLOATS[-1]}, got {dtype}")
     index = _integer("axis", axis)
     if not -len(shape) <= index < len(shape):
         raise ValueError(f"x must have the batch axis {index}, got shape {tuple(shape)}")

@@ -113,7 +113,7 @@ def _mask_and_scale(
 ) -> tuple[NDArray[np.bool_], float]:
     """Return the samples whose branch counts, and its factor s, in float64."""
     p = check_drop_prob(drop_prob)
-    here = scale_by_keep and (scale_at == "train") == training  # SCALE-2, SCALE-3
+    here = scale_by_keep and (scale_at == "train") == bool(training)  # SCALE-2, SCALE-3
     if training:
         s = 1.0 / (1.0 - p) if here and p < 1 else 1.0  # SCALE-1
         return keep & (p < 1), s  # DROP-2: at p = 1 nothing is kept
@@ -123,8 +123,7 @@ def _mask_and_scale(
 
 def _batch_axis(x: Array, keep: NDArray[np.bool_], scale_at: ScaleAt, axis: int) -> int:
     check_scale_at(scale_at)
-    floating = x.dtype.kind == "f" or "float" in x.dtype.name  # NumPy's own, or an added one
-    at = check_axis(axis, x.shape, x.dtype.name, floating)
+    at = check_axis(axis, x.shape, x.dtype.name)
     check_keep(keep.shape, keep.dtype.name, x.shape[at])
     return at
 

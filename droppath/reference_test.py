@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from droppath import drop_path, drop_path_residual, drop_path_vjp
 
+FLOATS = "float64, float32, float16 or bfloat16"
+
 INF, NAN = float("inf"), float("nan")
 DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16]
 KEEP = np.array([True, False, True])
@@ -168,7 +170,13 @@ def residual_of_abs(x, *arguments, **options):
     ("x", "keep", "p", "options", "text"),
     [
         (np.ones(()), KEEP, 0.1, {}, "x must have the batch axis 0, got shape ()"),
-        (np.ones(3, int), KEEP, 0.1, {}, "x must be floating, got int64"),
+        (
+            np.ones(3, int),
+            KEEP,
+            0.1,
+            {},
+            f"x must be {FLOATS}, got int64",
+        ),
         (np.ones(3), KEEP, 0.1, {"axis": 1}, "x must have the batch axis 1, got shape (3,)"),
         (np.ones(2), KEEP, 0.1, {}, "keep must be bool of shape (2,), got bool of (3,)"),
         (np.ones(3), KEEP * 1.0, 0.1, {}, "keep must be bool of shape (3,), got float64 of (3,)"),

@@ -91,6 +91,8 @@ def ramp(
     if not begin <= end:
         raise ValueError(f"begin must be at most end, got begin={begin!r}, end={end!r}")
     at = np.asarray(step, np.float64)
+    if np.isnan(at).any():
+        raise ValueError(f"step must be a number, got {step!r}")
     u = np.clip((at - begin) / (end - begin if end > begin else 1.0), 0.0, 1.0)
     w = u if shape == "linear" else (1 - np.cos(np.pi * u)) / 2
     value = np.where(at >= end, stop, np.where(at <= begin, start, start + (stop - start) * w))
@@ -103,5 +105,6 @@ def expected_depth(rates: Iterable[float | Iterable[float]]) -> float:
     >>> expected_depth(drop_path_rates(0.5, 54, rule="paper"))  # Huang et al. 2016, section 3
     40.25
     """
-    nested = [rate if isinstance(rate, Iterable) else (rate,) for rate in rates]
+    alone = (str, bytes)  # are iterable too, and no rates
+    nested = [p if isinstance(p, Iterable) and not isinstance(p, alone) else (p,) for p in rates]
     return math.fsum(1 - check_drop_prob(p, "rates") for stage in nested for p in stage)

@@ -16,6 +16,7 @@ from droppath.arguments import (
     ScaleAt,
     check_axis,
     check_keep,
+    check_mode,
     check_one_source,
     check_scale_at,
 )
@@ -62,21 +63,22 @@ def drop_path(
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
     """
     x = jnp.asarray(x)
-    at = check_axis(axis, x.shape, x.dtype.name, jnp.issubdtype(x.dtype, jnp.floating))
+    at = check_axis(axis, x.shape, x.dtype.name)
     p = check_rate(drop_prob)
     check_scale_at(scale_at)
+    check_mode(mode)
     check_one_source(key, keep)
-    here = scale_by_keep and (scale_at == "train") != deterministic  # SCALE-2, SCALE-3
-    if deterministic:  # EVAL-1
-        return _eval_scaled(x, p, at) if here else x
     if keep is not None:
         keep = jnp.asarray(keep)
         check_keep(keep.shape, keep.dtype.name, x.shape[at])
-    elif not isinstance(p, jax.Array) and p == 0:  # EVAL-2
+    here = scale_by_keep and (scale_at == "train") != bool(deterministic)  # SCALE-2, SCALE-3
+    if deterministic:  # EVAL-1
+        return _eval_scaled(x, p, at) if here else x
+    if keep is None and not isinstance(p, jax.Array) and p == 0:  # EVAL-2
         return x
-    elif key is None:
-        raise ValueError("key must be given to drop in training, or keep, got key=None")
-    else:
+    if keep is None:
+        if key is None:
+            raise ValueError("key must be given to drop in training, or keep, got key=None")
         keep = keep_mask(key, p, x.shape[at], mode=mode, groups=groups, offset=offset)
     return _select(x, keep & (p < 1), _inverse(p, x) if here else None, at)  # DROP-2
 

@@ -13,6 +13,8 @@ from jax.sharding import AxisType
 import droppath
 from droppath_flax.functional import drop_path
 
+FLOATS = "float64, float32, float16 or bfloat16"
+
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 KEY = droppath.fold_in(droppath.key(9), 1)
 BATCH = 32
@@ -300,8 +302,11 @@ KEEP = np.ones(4, bool)
         ({"axis": 2}, "x must have the batch axis 2, got shape (4, 2)"),
         ({"axis": -3}, "x must have the batch axis -3, got shape (4, 2)"),
         ({"axis": 0.5}, "axis must be an integer, got 0.5"),
-        ({"x": np.ones(4, np.int32)}, "x must be floating, got int32"),
-        ({"x": np.ones(4, np.complex64)}, "x must be floating, got complex64"),
+        ({"x": np.ones(4, np.int32)}, f"x must be {FLOATS}, got int32"),
+        (
+            {"x": np.ones(4, np.complex64)},
+            f"x must be {FLOATS}, got complex64",
+        ),
         ({"scale_at": "test"}, "scale_at must be one of 'train', 'eval', got 'test'"),
         ({"mode": "rows"}, "mode must be one of 'row', 'balanced', 'batch', got 'rows'"),
         ({"groups": 3}, "groups must divide the batch, got groups=3 for batch=4"),

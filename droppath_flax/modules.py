@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at
+from droppath.arguments import Mode, ScaleAt, check_groups, check_mode, check_scale_at
 from droppath_flax.functional import drop_path
 from droppath_flax.masks import Key, Offset, Rate, check_rate
 
@@ -52,6 +52,7 @@ class DropPath(nnx.Module):
     ) -> None:
         check_mode(mode)
         check_scale_at(scale_at)
+        check_groups(groups, 0)  # whether it divides is seen when the batch is
         self.drop_prob = check_rate(drop_prob)
         self.scale_by_keep = scale_by_keep
         self.mode: Mode = mode

@@ -13,6 +13,7 @@ from droppath.arguments import (
     ScaleAt,
     check_axis,
     check_keep,
+    check_mode,
     check_one_source,
     check_scale_at,
 )
@@ -69,21 +70,25 @@ def drop_path(
 
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
     """
-    at = check_axis(axis, x.shape, dtype_text(x), x.is_floating_point())
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x must be a tensor, got {type(x).__name__}")
+    at = check_axis(axis, x.shape, dtype_text(x))
     p = check_rate(drop_prob)
     check_scale_at(scale_at)
+    check_mode(mode)
     check_one_source(key, keep)
-    here = scale_by_keep and (scale_at == "train") == training  # SCALE-2, SCALE-3
+    if keep is not None:
+        text = dtype_text(keep) if isinstance(keep, Tensor) else type(keep).__name__
+        check_keep(getattr(keep, "shape", ()), text, x.shape[at])
+    here = scale_by_keep and (scale_at == "train") == bool(training)  # SCALE-2, SCALE-3
     if not training:  # EVAL-1
         return _eval_scaled(x, p, at) if here else x
-    if keep is not None:
-        check_keep(keep.shape, dtype_text(keep), x.shape[at])
-    elif not isinstance(p, Tensor) and p == 0:  # EVAL-2
+    if keep is None and not isinstance(p, Tensor) and p == 0:  # EVAL-2
         return x
-    elif key is not None:
+    if keep is None and key is not None:
         options: dict[str, Any] = {"mode": mode, "groups": groups, "offset": offset}
         keep = keep_mask(key, p, x.shape[at], **options, device=x.device)
-    else:
+    elif keep is None:
         batch, device = x.shape[at], x.device
         keep = sample_mask(p, batch, mode=mode, groups=groups, generator=generator, device=device)
     if isinstance(p, Tensor) or p == 1:  # DROP-2
@@ -121,15 +126,16 @@ def _compute_type(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _is_plain_on_cpu(x: Tensor, keep: Tensor) -> bool:
+def _is_plain_on_cpu(*tensors: Tensor) -> bool:
     """Return whether the mask can be read at once: nothing traces, and no device is waited for."""
     return (
-        type(x) is Tensor
-        and x.device.type == keep.device.type == "cpu"
+        all(type(x) is Tensor and x.device.type == "cpu" for x in tensors)
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
-        and not torch._C._functorch.is_legacy_batchedtensor(x)  # autograd's is_grads_batched
+        and not torch._C._functorch.is_legacy_batchedtensor(
+            tensors[0]
+        )  # autograd's is_grads_batched
     )
 
 
@@ -141,19 +147,20 @@ class _KeepRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keep: Tensor, s: float, axis: int) -> Tensor:
-        ctx.keep, ctx.s, ctx.axis = keep, s, axis
-        ctx.dropped = [i for i, kept in enumerate(keep.tolist()) if not kept]
+        ctx.s, ctx.axis = s, axis
+        ctx.keep = keep.tolist()  # a copy: the caller may write into keep before the backward
+        ctx.dropped = [i for i, kept in enumerate(ctx.keep) if not kept]
         return _keep_rows(x, ctx.dropped, s, axis)
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
-        if torch.is_grad_enabled() or not _is_plain_on_cpu(dy[0], ctx.keep):
-            return _select(dy[0], ctx.keep, ctx.s, ctx.axis), None, None, None
+        if torch.is_grad_enabled() or not _is_plain_on_cpu(dy[0]):
+            return _select(dy[0], torch.tensor(ctx.keep), ctx.s, ctx.axis), None, None, None
         return _keep_rows(dy[0], ctx.dropped, ctx.s, ctx.axis), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *dx: Tensor) -> Any:
-        return _select(dx[0], ctx.keep, ctx.s, ctx.axis)
+        return _select(dx[0], torch.tensor(ctx.keep), ctx.s, ctx.axis)
 
 
 def _keep_rows(x: Tensor, dropped: list[int], s: float, axis: int) -> Tensor:

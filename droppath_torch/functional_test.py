@@ -12,6 +12,8 @@ from droppath_torch import drop_path, functional
 
 # torch's forward mode, where it is first used, calls its own deprecated torch.jit.script.
 forward_mode = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+FLOATS = "float64, float32, float16 or bfloat16"
+
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 KEY = droppath.key(6)
 PATHS = {  # (bytes of a row worth a call, rows worth an index)
@@ -246,7 +248,12 @@ KEEP = torch.ones(4) > 0
     [
         (torch.ones(()), 0.1, {}, "x must have the batch axis 0, got shape ()"),
         (torch.ones(4), 0.1, {"axis": 1}, "x must have the batch axis 1, got shape (4,)"),
-        (torch.ones(4).int(), 0.1, {}, "x must be floating, got int32"),
+        (
+            torch.ones(4).int(),
+            0.1,
+            {},
+            f"x must be {FLOATS}, got int32",
+        ),
         (torch.ones(4), None, {}, "drop_prob must be a number in [0, 1], got None"),
         (torch.ones(4), float("nan"), {}, "drop_prob must be a number in [0, 1], got nan"),
         (torch.ones(4), True, {}, "drop_prob must be a number in [0, 1], got True"),
@@ -293,3 +300,12 @@ def test_a_bad_argument_is_named(x, p, options, text):
     with pytest.raises(ValueError) as error:
         drop_path(x, p, **options)
     assert str(error.value) == text
+
+
+def test_a_keep_that_is_overwritten_before_the_backward_leaves_the_gradient_as_it_was():
+    x = torch.ones(4, 8192, requires_grad=True)
+    keep = torch.tensor([True, False, True, True])
+    y = drop_path(x, 0.5, keep=keep)
+    keep.fill_(False)
+    (dx,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    assert dx[:, 0].tolist() == [2.0, 0.0, 2.0, 2.0]

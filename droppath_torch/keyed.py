@@ -80,10 +80,10 @@ class StepMasks:
     def on_host(self, index: int, batch: int, device: torch.device) -> Tensor:
         """Return the mask of a layer, drawn with all others of its mode and groups: bool [B]."""
         mode, groups = self.layers[index].mode, self.layers[index].groups
-        if (drawing := (mode, groups, batch, device)) not in self.drawn:
-            rates = [
-                0.0 if isinstance(p := layer.drop_prob, Tensor) else p for layer in self.layers
-            ]
+        rates = tuple(
+            0.0 if isinstance(p := layer.drop_prob, Tensor) else p for layer in self.layers
+        )
+        if (drawing := (mode, groups, batch, device, rates)) not in self.drawn:
             masks = host_masks.keep_mask(
                 self.keys, np.array(rates), batch, mode=mode, groups=groups, offset=self.offset
             )
@@ -114,7 +114,7 @@ class LayerKey:
 
     def keep_mask(self, layer: DropPath, x: Tensor) -> Tensor:
         """Return the layer's mask for x: bool [B], on x's device."""
-        batch = x.shape[check_axis(layer.axis, x.shape, dtype_text(x), x.is_floating_point())]
+        batch = x.shape[check_axis(layer.axis, x.shape, dtype_text(x))]
         if not torch.compiler.is_compiling():
             self._check_first_call()
         if torch.compiler.is_compiling() or isinstance(layer.drop_prob, Tensor):
@@ -122,6 +122,8 @@ class LayerKey:
         return self.masks.on_host(self.index, batch, x.device)
 
     def _check_first_call(self) -> None:
+        if in_backward() and not self.called:
+            raise RuntimeError("backward must run within the keyed() of its forward, to checkpoint")
         if self.called and not in_backward():
             raise ValueError(
                 "key must serve one call of each DropPath, got a second: enter keyed again with "

@@ -233,3 +233,22 @@ def test_compiled_training_steps_are_eager_ones():
                 y.square().sum().backward()
             results.append([y, *[p.grad for p in model.parameters()]])
         assert all(same_bits(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_a_rate_that_changes_within_the_block_is_the_one_that_draws():
+    model = nn.Sequential(DropPath(0.1), DropPath(0.1))
+    key = droppath.key(3)
+    with keyed(model, key):
+        model[0](torch.ones(64))
+        model[1].drop_prob = 0.9
+        kept = model[1](torch.ones(64)) != 0
+    want = droppath.keep_mask(droppath.fold_in(key, 1), 0.9, 64)
+    assert kept.tolist() == want.tolist()
+
+
+def test_a_checkpoint_of_an_earlier_block_is_refused_in_a_later_one():
+    layer = DropPath(0.5)
+    with keyed(layer, droppath.key(0)):
+        y = checkpoint(layer, torch.ones(8, requires_grad=True), use_reentrant=False)
+    with keyed(layer, droppath.key(1)), pytest.raises(RuntimeError, match="of its forward"):
+        y.sum().backward()

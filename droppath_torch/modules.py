@@ -6,7 +6,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at
+from droppath.arguments import Mode, ScaleAt, check_groups, check_mode, check_scale_at
 from droppath_torch.functional import drop_path
 from droppath_torch.masks import Key, Offset, Rate, check_rate
 
@@ -63,6 +63,7 @@ class DropPath(nn.Module):
         super().__init__()
         check_mode(mode)
         check_scale_at(scale_at)
+        check_groups(groups, 0)  # whether it divides is seen when the batch is
         self.drop_prob = check_rate(drop_prob)
         self.scale_by_keep = scale_by_keep
         self.mode: Mode = mode

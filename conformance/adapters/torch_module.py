@@ -41,6 +41,7 @@ class TorchModule:
         self.make = make
         self.claims = frozenset(claims.split())
         self.device = device
+        self.modules: dict[str, nn.Module] = {}
 
     def info(self) -> Info:
         """Return the claims, and all dtypes."""
@@ -48,7 +49,10 @@ class TorchModule:
 
     def run(self, call: Call) -> Outcome:
         """Return the outcome of one call."""
-        module = self.make(call.drop_prob, **call.options).train(call.training)
+        made = repr((call.drop_prob, call.options))
+        if made not in self.modules:  # one for all calls: a mask that a module keeps would show
+            self.modules[made] = self.make(call.drop_prob, **call.options)
+        module = self.modules[made].train(call.training)
         if call.recompute:
             return outcome_of(
                 call, self.device, lambda x: checkpoint(module, x, use_reentrant=False)

@@ -80,8 +80,11 @@ def _record(manager: ocp.CheckpointManager, without: int | None = None) -> None:
 
 
 def _recorded(folder: Path) -> Any:
-    path = folder.parent / "digests.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    """The digests on record; none if the file is missing or was cut short: then Orbax judges."""
+    try:
+        return json.loads((folder.parent / "digests.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -141,7 +141,7 @@ def claim_run_dir(cfg: Config) -> Path:
             draft.replace(path)  # whole or not at all
     except OSError as error:
         raise Refused(f"run_dir must be a folder to write to: {error}") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of json, or of a text that is none
         raise Refused(f"{path} must be JSON: {error}") from error
     return run_dir
 

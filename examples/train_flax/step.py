@@ -66,6 +66,8 @@ def make_mesh(cfg: Config) -> Mesh:
 
 def begin(cfg: Config, data: Data) -> tuple[Run, Data]:
     """Return the run, and the data as they lie on its devices: whole on each, as uint8."""
+    if cfg.shift >= (side := min(data.train.pixels.shape[1:3])):
+        raise Refused(f"shift must be less than the images' {side} pixels, got {cfg.shift}")
     graphdef = nnx.graphdef(nnx.eval_shape(partial(network, cfg, data)))
     run = Run(cfg, graphdef, make_mesh(cfg), len(data.train.labels) // cfg.batch)
     train, test = jax.device_put((data.train, data.test), run.place())
