@@ -278,6 +278,16 @@ MUTANTS = (
         "MASK-4",
         draw=drawing(lambda c, n: REFERENCE.draw(c, c.x) | (c.drop_prob < 0.005)),
     ),
+    mutant(
+        "the first row is always kept",
+        "MASK-4",
+        draw=drawing(lambda c, n: REFERENCE.draw(c, c.x) | (np.arange(n) == 0)),
+    ),
+    mutant(
+        "the second half repeats the first",
+        "MASK-5",
+        draw=drawing(lambda c, n: np.resize(REFERENCE.draw(c, c.x)[: (n + 1) // 2], n)),
+    ),
     mutant("no floor", "MASK-4 SCALE-1 DROP-1", run=answering(y=no_floor)),
     mutant("one mask for every seed", "MASK-5", run=calling(seed=0)),
     mutant(
