@@ -16,22 +16,13 @@ FLOATS = "float64, float32, float16 or bfloat16"
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 KEY = droppath.key(6)
-PATHS = {  # (bytes of a row worth a call, rows worth an index)
-    "copy runs": (1, 0),
-    "zero rows": (1 << 60, 1 << 60),
-    "fill by index": (1 << 60, 0),
-    "torch.where": None,
-}
+PATHS = {"zero rows": 0, "torch.where": 1 << 60}  # the number of elements worth a function
 
 
 @pytest.fixture(params=PATHS)
 def path(request, monkeypatch):
     """Let drop_path take one of its ways, whatever the size of x."""
-    if PATHS[request.param] is None:
-        monkeypatch.setattr(functional, "_is_plain_on_cpu", lambda *_: False)
-    else:
-        monkeypatch.setattr(functional, "BYTES_WORTH_A_CALL", PATHS[request.param][0])
-        monkeypatch.setattr(functional, "ROWS_WORTH_AN_INDEX", PATHS[request.param][1])
+    monkeypatch.setattr(functional, "WORTH_A_FUNCTION", PATHS[request.param])
 
 
 def bits(x: torch.Tensor) -> torch.Tensor:
