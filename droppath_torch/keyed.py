@@ -76,18 +76,23 @@ class StepMasks:
         words = np.concatenate([self.keys.astype(np.int64), np.full((len(layers), 1), offset)], 1)
         self.words = to_device(words, device)  # int64 [L, 3]: each layer's key, and the offset
         self.drawn: dict[tuple[object, ...], tuple[Tensor, ...]] = {}
+        self.rates: dict[tuple[object, ...], list[float]] = {}  # what on_host drew at
 
     def on_host(self, index: int, batch: int, device: torch.device) -> Tensor:
         """Return the mask of a layer, drawn with all others of its mode and groups: bool [B]."""
-        mode, groups = self.layers[index].mode, self.layers[index].groups
-        rates = tuple(
-            0.0 if isinstance(p := layer.drop_prob, Tensor) else p for layer in self.layers
-        )
-        if (drawing := (mode, groups, batch, device, rates)) not in self.drawn:
+        layer = self.layers[index]
+        drawing = layer.mode, layer.groups, batch, device
+        if drawing not in self.drawn or self.rates[drawing][index] != layer.drop_prob:
+            rates = [0.0 if isinstance(p := each.drop_prob, Tensor) else p for each in self.layers]
             masks = host_masks.keep_mask(
-                self.keys, np.array(rates), batch, mode=mode, groups=groups, offset=self.offset
+                self.keys,
+                np.array(rates),
+                batch,
+                mode=layer.mode,
+                groups=layer.groups,
+                offset=self.offset,
             )
-            self.drawn[drawing] = to_device(masks, device).unbind()
+            self.drawn[drawing], self.rates[drawing] = to_device(masks, device).unbind(), rates
         return self.drawn[drawing][index]
 
     def on_device(self, index: int, batch: int, device: torch.device) -> Tensor:
