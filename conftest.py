@@ -1,8 +1,9 @@
-"""Collects the ```python blocks of README.md and docs/*.md as tests."""
+"""Collects the ```python blocks of README.md and docs/*.md as tests; sets what all tests share."""
 
 import os
 from importlib.util import find_spec
 
+from hypothesis import settings
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
@@ -16,3 +17,7 @@ collect_ignore = [f"conformance/adapters/{peer}.py" for peer in PEERS if find_sp
 
 # The tests of sharding need several devices; JAX reads this when it first looks for any.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+
+# The same examples every time, and none too late: a busy machine is no failure.
+settings.register_profile("droppath", deadline=None, derandomize=True)
+settings.load_profile("droppath")

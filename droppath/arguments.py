@@ -77,6 +77,31 @@ def check_one_source(key: object, keep: object) -> None:
         raise ValueError("key and keep must not both be given: keep is the mask, key draws one")
 
 
+def check_skip(skip: object, why_not: str = "") -> None:
+    """Raise unless skip is None, True or False; and if it is True where that cannot be, say why."""
+    if not (skip is None or isinstance(skip, bool)):
+        raise ValueError(f"skip must be None, True or False, got {skip!r}")
+    if skip and why_not:
+        raise ValueError(f"skip must be None or False here, got True: {why_not}")
+
+
+def check_per_sample(shapes: Sequence[Sequence[int]], batch: int) -> None:
+    """Raise unless the branch's further arguments, of these shapes, have the batch in front."""
+    for shape in shapes:
+        if tuple(shape[:1]) != (batch,):
+            raise ValueError(
+                f"per_sample must begin with the batch of {batch}, got shape {tuple(shape)}"
+            )
+
+
+def check_branch(returned: Sequence[int], given: Sequence[int]) -> None:
+    """Raise unless the branch returned the shape that it was given."""
+    if tuple(returned) != tuple(given):
+        raise ValueError(
+            f"branch must return the shape it is given, {tuple(given)}, got {tuple(returned)}"
+        )
+
+
 def check_word(value: SupportsIndex, name: str) -> int:
     """Return value, an integer in [0, 2**32)."""
     return check_below(value, name, WORD, "2**32")

@@ -146,6 +146,24 @@ OFFSETS = "offset must be an integer in [0, 2**64 - 3 + 1), got "
             lambda: a.check_offset(BIG, 0),
             "offset must be an integer in [0, 2**64 - 1 + 1), got 18446744073709551616",
         ),
+        (lambda: a.check_skip(1), "skip must be None, True or False, got 1"),
+        (lambda: a.check_skip("no"), "skip must be None, True or False, got 'no'"),
+        (
+            lambda: a.check_skip(True, "nothing is known"),
+            "skip must be None or False here, got True: nothing is known",
+        ),
+        (
+            lambda: a.check_per_sample([(4, 2), (3, 4)], 4),
+            "per_sample must begin with the batch of 4, got shape (3, 4)",
+        ),
+        (
+            lambda: a.check_per_sample([()], 4),
+            "per_sample must begin with the batch of 4, got shape ()",
+        ),
+        (
+            lambda: a.check_branch((4, 1), (4, 2)),
+            "branch must return the shape it is given, (4, 2), got (4, 1)",
+        ),
         (
             lambda: a.check_offset(6, 8, 4),
             "offset must be a multiple of the group's 4 rows, got offset=6",
@@ -171,3 +189,8 @@ def test_the_last_value_within_each_range_passes():
     a.check_key((2,), "uint32")
     a.check_key((5, 3, 2), "uint32", several=True)
     a.check_one_source(0, None)
+    a.check_skip(True)
+    a.check_skip(None, "nothing is known")
+    a.check_skip(False, "nothing is known")
+    a.check_per_sample([(4,), (4, 2)], 4)
+    a.check_branch((4, 2), (4, 2))

@@ -5,6 +5,7 @@ Flax NNX modules are here; their Linen twins are in `droppath_flax.linen`.
 
 from droppath_flax.functional import drop_path
 from droppath_flax.masks import keep_mask
-from droppath_flax.modules import DropPath
+from droppath_flax.modules import DropPath, DropPathResidual
+from droppath_flax.residual import drop_path_residual
 
-__all__ = ["DropPath", "drop_path", "keep_mask"]
+__all__ = ["DropPath", "DropPathResidual", "drop_path", "drop_path_residual", "keep_mask"]

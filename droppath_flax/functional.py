@@ -1,14 +1,13 @@
 """drop_path for JAX arrays: a pure function of (x, drop_prob, key).
 
-Works in jit, grad, vmap, scan and remat, under Auto and Explicit meshes: the mask is a function of
-the key and of global row indices alone, so a sharded batch gets the mask of the unsharded one.
+Works in jit, grad, vmap, scan and remat, under Auto and Explicit meshes: the mask is a function
+of the key and of global row indices alone, so a sharded batch gets the mask of the unsharded one.
 """
 
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from droppath.arguments import (
@@ -21,6 +20,7 @@ from droppath.arguments import (
     check_scale_at,
 )
 from droppath_flax.masks import Key, Offset, Rate, check_rate, keep_mask
+from droppath_flax.rows import column, compute_type
 
 
 def drop_path(
@@ -62,48 +62,64 @@ def drop_path(
 
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
     """
-    x = jnp.asarray(x)
-    at = check_axis(axis, x.shape, x.dtype.name)
-    p = check_rate(drop_prob)
-    check_scale_at(scale_at)
-    check_mode(mode)
-    check_one_source(key, keep)
-    if keep is not None:
-        keep = jnp.asarray(keep)
-        check_keep(keep.shape, keep.dtype.name, x.shape[at])
+    x, at, p, keep = checked(x, drop_prob, key, keep, mode, scale_at, axis)
     here = scale_by_keep and (scale_at == "train") != bool(deterministic)  # SCALE-2, SCALE-3
     if deterministic:  # EVAL-1
         return _eval_scaled(x, p, at) if here else x
     if keep is None and not isinstance(p, jax.Array) and p == 0:  # EVAL-2
         return x
     if keep is None:
-        if key is None:
-            raise ValueError("key must be given to drop in training, or keep, got key=None")
-        keep = keep_mask(key, p, x.shape[at], mode=mode, groups=groups, offset=offset)
-    return _select(x, keep & (p < 1), _inverse(p, x) if here else None, at)  # DROP-2
+        keep = draw(key, p, x.shape[at], mode, groups, offset)
+    return _select(x, keep & (p < 1), inverse(p, x) if here else None, at)  # DROP-2
 
 
-def _inverse(p: Rate, x: jax.Array) -> Rate:
+def checked(
+    x: ArrayLike,
+    drop_prob: Rate,
+    key: Key | None,
+    keep: ArrayLike | None,
+    mode: Mode,
+    scale_at: ScaleAt,
+    axis: int,
+) -> tuple[jax.Array, int, Rate, jax.Array | None]:
+    """Return x, its batch axis, the rate and the given mask, checked."""
+    x = jnp.asarray(x)
+    at = check_axis(axis, x.shape, x.dtype.name)
+    p = check_rate(drop_prob)
+    check_scale_at(scale_at)
+    check_mode(mode)
+    check_one_source(key, keep)
+    if keep is None:
+        return x, at, p, None
+    keep = jnp.asarray(keep)
+    check_keep(keep.shape, keep.dtype.name, x.shape[at])
+    return x, at, p, keep
+
+
+def inverse(p: Rate, x: jax.Array) -> Rate:
     """SCALE-1: 1/(1-p) in float64, or in x's compute type if p is traced; 1 at p = 1."""
     if not isinstance(p, jax.Array):
         return 1 / (1 - p) if p < 1 else 1.0
-    keep_prob = 1 - p.astype(_compute_type(x))
+    keep_prob = 1 - p.astype(compute_type(x))
     return 1 / jnp.where(keep_prob > 0, keep_prob, 1)
 
 
 def _eval_scaled(x: jax.Array, p: Rate, axis: int) -> jax.Array:
     """SCALE-3: x * (1 - p), and +0 where that is 0."""
-    keep_prob = 1 - (p.astype(_compute_type(x)) if isinstance(p, jax.Array) else p)
+    keep_prob = 1 - (p.astype(compute_type(x)) if isinstance(p, jax.Array) else p)
     return _select(x, jnp.full(x.shape[axis], keep_prob > 0), keep_prob, axis)
 
 
 def _select(x: jax.Array, keep: jax.Array, s: Rate | None, axis: int) -> jax.Array:
     """Return x * s where keep, +0 elsewhere; one rounding to x's dtype (SCALE-1, DROP-1)."""
-    compute = _compute_type(x)
+    compute = compute_type(x)
     y = x if s is None else (x.astype(compute) * jnp.asarray(s, compute)).astype(x.dtype)
-    column = jnp.expand_dims(keep, [i for i in range(x.ndim) if i != axis])  # MASK-1
-    return jnp.where(column, y, jnp.zeros((), x.dtype))
+    return jnp.where(column(keep, x.ndim, axis), y, jnp.zeros((), x.dtype))  # MASK-1
 
 
-def _compute_type(x: jax.Array) -> np.dtype[Any]:
-    return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+def draw(
+    key: Key | None, p: Rate, batch: int, mode: Mode, groups: SupportsIndex, offset: Offset
+) -> jax.Array:
+    if key is None:
+        raise ValueError("key must be given to drop in training, or keep, got key=None")
+    return keep_mask(key, p, batch, mode=mode, groups=groups, offset=offset)

@@ -1,12 +1,15 @@
-"""DropPath as a Flax Linen module, with the manners of linen.Dropout."""
+"""DropPath and DropPathResidual as Flax Linen modules, with the manners of linen.Dropout."""
+
+from typing import Any
 
 import jax
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at
+from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at, check_skip
 from droppath_flax.functional import drop_path
 from droppath_flax.masks import Key, Offset, Rate, check_rate
+from droppath_flax.residual import Branch, drop_path_residual
 
 
 class DropPath(nn.Module):
@@ -30,9 +33,7 @@ class DropPath(nn.Module):
     rng_collection: str = "dropout"
 
     def __post_init__(self) -> None:
-        check_mode(self.mode)
-        check_scale_at(self.scale_at)
-        check_rate(self.drop_prob)
+        _check(self)
         super().__post_init__()
 
     @nn.compact
@@ -50,25 +51,87 @@ class DropPath(nn.Module):
         `deterministic` is given here or as the attribute, not both, False if in neither. Raises
         ValueError in training with drop_prob > 0 if there is no key, no keep and no stream.
         """
-        if self.deterministic is not None or deterministic is not None:
-            evaluate = nn.merge_param("deterministic", self.deterministic, deterministic)
-        else:
-            evaluate = False
-        drawn = isinstance(self.drop_prob, jax.Array) or self.drop_prob != 0  # EVAL-2
-        # make_rng would fall back to the stream "params" in silence: then init and apply differ.
-        stream = self.has_rng(self.rng_collection)
-        if key is None and keep is None and not evaluate and drawn and stream:
-            key = self.make_rng(self.rng_collection)
-        return drop_path(
-            x,
-            self.drop_prob,
-            key=key,
-            keep=keep,
-            deterministic=evaluate or self.is_initializing(),
-            mode=self.mode,
-            scale_by_keep=self.scale_by_keep,
-            scale_at=self.scale_at,
-            axis=self.axis,
-            groups=self.groups,
-            offset=offset,
-        )
+        return drop_path(x, **_arguments(self, key, keep, offset, deterministic))
+
+
+class DropPathResidual(nn.Module):
+    """A residual block whose dropped samples are not computed: `x + drop_path(branch(x))`.
+
+    Attributes as in `droppath_flax.DropPathResidual`; the branch is a Linen module or a function.
+
+    >>> import jax.numpy as jnp
+    >>> DropPathResidual(jnp.negative, 0.5).apply({}, jnp.ones(4), key=jax.random.key(0))
+    Array([ 1., -1.,  1., -1.], dtype=float32)
+    """
+
+    branch: Branch
+    drop_prob: Rate = 0.0
+    scale_by_keep: bool = True
+    mode: Mode = "balanced"
+    skip: bool | None = None
+    scale_at: ScaleAt = "train"
+    axis: int = 0
+    groups: int = 1
+    deterministic: bool | None = None
+    rng_collection: str = "dropout"
+
+    def __post_init__(self) -> None:
+        _check(self)
+        check_skip(self.skip)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self,
+        x: ArrayLike,
+        *per_sample: Any,
+        key: Key | None = None,
+        keep: ArrayLike | None = None,
+        offset: Offset = 0,
+        deterministic: bool | None = None,
+    ) -> jax.Array:
+        """Return x, and on kept samples what the branch adds: x's shape and dtype.
+
+        per_sample: further arguments of the branch, pytrees of arrays [B, ...]. Others as in
+        `DropPath`.
+        """
+        arguments = _arguments(self, key, keep, offset, deterministic)
+        p = arguments.pop("drop_prob")
+        return drop_path_residual(x, self.branch, p, *per_sample, skip=self.skip, **arguments)
+
+
+def _check(module: DropPath | DropPathResidual) -> None:
+    check_mode(module.mode)
+    check_scale_at(module.scale_at)
+    check_rate(module.drop_prob)
+
+
+def _arguments(
+    module: DropPath | DropPathResidual,
+    key: Key | None,
+    keep: ArrayLike | None,
+    offset: Offset,
+    deterministic: bool | None,
+) -> dict[str, Any]:
+    """Return the arguments of `drop_path` for a call; its key is drawn if need be."""
+    if module.deterministic is not None or deterministic is not None:
+        evaluate = nn.merge_param("deterministic", module.deterministic, deterministic)
+    else:
+        evaluate = False
+    drawn = isinstance(module.drop_prob, jax.Array) or module.drop_prob != 0  # EVAL-2
+    # make_rng would fall back to the stream "params" in silence: then init and apply differ.
+    stream = module.has_rng(module.rng_collection)
+    if key is None and keep is None and not evaluate and drawn and stream:
+        key = module.make_rng(module.rng_collection)
+    return {
+        "drop_prob": module.drop_prob,
+        "key": key,
+        "keep": keep,
+        "deterministic": evaluate or module.is_initializing(),
+        "mode": module.mode,
+        "scale_by_keep": module.scale_by_keep,
+        "scale_at": module.scale_at,
+        "axis": module.axis,
+        "groups": module.groups,
+        "offset": offset,
+    }

@@ -41,7 +41,7 @@ def test_a_mask_is_droppaths_with_static_and_with_traced_arguments(batch, mode, 
             check(mask, key, rate, batch, offset=first, **options)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
     st.floats(0, 1, width=32, allow_subnormal=False),  # XLA takes a subnormal for 0

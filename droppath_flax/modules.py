@@ -1,4 +1,4 @@
-"""DropPath as a Flax NNX module, with the manners of nnx.Dropout."""
+"""DropPath and DropPathResidual as Flax NNX modules, with the manners of nnx.Dropout."""
 
 from typing import Any
 
@@ -7,9 +7,17 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from droppath.arguments import Mode, ScaleAt, check_groups, check_mode, check_scale_at
+from droppath.arguments import (
+    Mode,
+    ScaleAt,
+    check_groups,
+    check_mode,
+    check_scale_at,
+    check_skip,
+)
 from droppath_flax.functional import drop_path
 from droppath_flax.masks import Key, Offset, Rate, check_rate
+from droppath_flax.residual import Branch, drop_path_residual
 
 
 class DropPath(nnx.Module):
@@ -82,23 +90,33 @@ class DropPath(nnx.Module):
         `rngs`, or from the module's, the first that is given. `deterministic` overrides the
         module's.
         """
+        return drop_path(x, **self._arguments(key, keep, offset, deterministic, rngs))
+
+    def _arguments(
+        self,
+        key: Key | None,
+        keep: ArrayLike | None,
+        offset: Offset,
+        deterministic: bool | None,
+        rngs: nnx.Rngs | nnx.RngStream | Key | None,
+    ) -> dict[str, Any]:
+        """Return the arguments of `drop_path` for a call; its key is drawn if need be."""
         evaluate = self.deterministic if deterministic is None else deterministic
         drawn = isinstance(self.drop_prob, jax.Array) or self.drop_prob != 0  # EVAL-2
         if key is None and keep is None and not evaluate and drawn:
             key = self._draw_key(self.rngs if rngs is None else rngs)
-        return drop_path(
-            x,
-            self.drop_prob,
-            key=key,
-            keep=keep,
-            deterministic=evaluate,
-            mode=self.mode,
-            scale_by_keep=self.scale_by_keep,
-            scale_at=self.scale_at,
-            axis=self.axis,
-            groups=self.groups,
-            offset=offset,
-        )
+        return {
+            "drop_prob": self.drop_prob,
+            "key": key,
+            "keep": keep,
+            "deterministic": evaluate,
+            "mode": self.mode,
+            "scale_by_keep": self.scale_by_keep,
+            "scale_at": self.scale_at,
+            "axis": self.axis,
+            "groups": self.groups,
+            "offset": offset,
+        }
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Keep a JAX scalar as data: nnx takes a tracer for static, and refuses a late scalar."""
@@ -118,3 +136,60 @@ class DropPath(nnx.Module):
         if not isinstance(stream, nnx.RngStream):
             raise TypeError(f"rngs must be Rngs, an RngStream or a key, got {type(rngs).__name__}")
         return stream()
+
+
+class DropPathResidual(DropPath):
+    """A residual block whose dropped samples are not computed: `x + drop_path(branch(x))`.
+
+    y[i] = x[i] + branch(x)[i] / (1 - drop_prob) if sample i is kept else x[i]
+
+    Args:
+      branch: an NNX module or a function of x, and of what else the call is given.
+      skip: as in `droppath_flax.drop_path_residual`, and so is `mode`, here "balanced".
+      Others as in `DropPath`.
+
+    In "batch" mode a branch that is a module keeps its state, such as BatchNorm's statistics, where
+    it is not run. Modules that a function closes over cannot: give the module itself.
+
+    Raises: ValueError for arguments outside these ranges, TypeError for another kind of `rngs`.
+
+    >>> import jax.numpy as jnp
+    >>> DropPathResidual(jnp.negative, 0.5)(jnp.ones(4), key=jax.random.key(0))
+    Array([ 1., -1.,  1., -1.], dtype=float32)
+
+    Source: Huang et al. 2016, arXiv 1603.09382; Oquab et al. 2023, arXiv 2304.07193, section 5.
+    """
+
+    def __init__(
+        self,
+        branch: Branch,
+        drop_prob: Rate = 0.0,
+        scale_by_keep: bool = True,
+        *,
+        mode: Mode = "balanced",
+        skip: bool | None = None,
+        **options: Any,
+    ) -> None:
+        check_skip(skip)
+        super().__init__(drop_prob, scale_by_keep, mode=mode, **options)
+        self.branch = branch
+        self.skip = skip
+
+    def __call__(  # takes what the branch takes besides x
+        self,
+        x: ArrayLike,
+        *per_sample: Any,
+        key: Key | None = None,
+        keep: ArrayLike | None = None,
+        offset: Offset = 0,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
+    ) -> jax.Array:
+        """Return x, and on kept samples what the branch adds: x's shape and dtype.
+
+        per_sample: further arguments of the branch, pytrees of arrays [B, ...]. Others as in
+        `DropPath`.
+        """
+        arguments = self._arguments(key, keep, offset, deterministic, rngs)
+        p = arguments.pop("drop_prob")
+        return drop_path_residual(x, self.branch, p, *per_sample, skip=self.skip, **arguments)

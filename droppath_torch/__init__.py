@@ -3,6 +3,7 @@
 from droppath_torch.functional import drop_path
 from droppath_torch.keyed import keyed
 from droppath_torch.masks import keep_mask
-from droppath_torch.modules import DropPath
+from droppath_torch.modules import DropPath, DropPathResidual
+from droppath_torch.residual import drop_path_residual
 
-__all__ = ["DropPath", "drop_path", "keep_mask", "keyed"]
+__all__ = ["DropPath", "DropPathResidual", "drop_path", "drop_path_residual", "keep_mask", "keyed"]

@@ -17,7 +17,15 @@ from droppath.arguments import (
     check_one_source,
     check_scale_at,
 )
-from droppath_torch.masks import Key, Offset, Rate, check_rate, dtype_text, keep_mask, sample_mask
+from droppath_torch.masks import (
+    Key,
+    Offset,
+    Rate,
+    check_rate,
+    dtype_text,
+    keep_mask,
+    sample_mask,
+)
 
 # Up to this number of elements torch.where is faster than calls from Python, forward and backward.
 WORTH_A_FUNCTION = 1 << 14
@@ -65,16 +73,7 @@ def drop_path(
 
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
     """
-    if not isinstance(x, Tensor):
-        raise ValueError(f"x must be a tensor, got {type(x).__name__}")
-    at = check_axis(axis, x.shape, dtype_text(x))
-    p = check_rate(drop_prob)
-    check_scale_at(scale_at)
-    check_mode(mode)
-    check_one_source(key, keep)
-    if keep is not None:
-        text = dtype_text(keep) if isinstance(keep, Tensor) else type(keep).__name__
-        check_keep(getattr(keep, "shape", ()), text, x.shape[at])
+    at, p = checked(x, drop_prob, key, keep, mode, scale_at, axis)
     here = scale_by_keep and (scale_at == "train") == bool(training)  # SCALE-2, SCALE-3
     if not training:  # EVAL-1
         return _eval_scaled(x, p, at) if here else x
@@ -88,10 +87,33 @@ def drop_path(
         keep = sample_mask(p, batch, mode=mode, groups=groups, generator=generator, device=device)
     if isinstance(p, Tensor) or p == 1:  # DROP-2
         keep = keep & (p < 1)
-    return _select(x, keep, _inverse(p, x) if here else 1.0, at)
+    return _select(x, keep, inverse(p, x) if here else 1.0, at)
 
 
-def _inverse(p: Rate, x: Tensor) -> Rate:
+def checked(
+    x: Tensor,
+    drop_prob: Rate,
+    key: Key | None,
+    keep: Tensor | None,
+    mode: Mode,
+    scale_at: ScaleAt,
+    axis: int,
+) -> tuple[int, Rate]:
+    """Return x's batch axis and the rate, once all that can be wrong is checked."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x must be a tensor, got {type(x).__name__}")
+    at = check_axis(axis, x.shape, dtype_text(x))
+    p = check_rate(drop_prob)
+    check_scale_at(scale_at)
+    check_mode(mode)
+    check_one_source(key, keep)
+    if keep is not None:
+        text = dtype_text(keep) if isinstance(keep, Tensor) else type(keep).__name__
+        check_keep(getattr(keep, "shape", ()), text, x.shape[at])
+    return at, p
+
+
+def inverse(p: Rate, x: Tensor) -> Rate:
     """SCALE-1: 1/(1-p) in float64, or in x's compute type if p is a tensor; 1 at p = 1."""
     if not isinstance(p, Tensor):
         return 1 / (1 - p) if p < 1 else 1.0
@@ -107,7 +129,7 @@ def _eval_scaled(x: Tensor, p: Rate, axis: int) -> Tensor:
 
 def _select(x: Tensor, keep: Tensor, s: Rate, axis: int) -> Tensor:
     """Return x * s where keep, +0 elsewhere; one rounding to x's dtype (SCALE-1, DROP-1)."""
-    if x.numel() > WORTH_A_FUNCTION and not isinstance(s, Tensor) and _is_plain_on_cpu(x, keep):
+    if x.numel() > WORTH_A_FUNCTION and not isinstance(s, Tensor) and is_plain_on_cpu(x, keep):
         return cast(Tensor, _KeepRows.apply(x, keep, s, axis))
     if isinstance(s, Tensor):
         y = (x.to(_compute_type(x)) * s.to(_compute_type(x))).to(x.dtype)
@@ -121,16 +143,20 @@ def _compute_type(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _is_plain_on_cpu(*tensors: Tensor) -> bool:
+def is_plain_on_cpu(*tensors: Tensor) -> bool:
     """Return whether the mask can be read at once: nothing traces, and no device is waited for."""
+    on_cpu = all(type(x) is Tensor and x.device.type == "cpu" for x in tensors)
+    return on_cpu and is_eager(tensors[0])
+
+
+def is_eager(x: Tensor) -> bool:
+    """Return whether x is a tensor of numbers: nothing traces or transforms the call."""
     return (
-        all(type(x) is Tensor and x.device.type == "cpu" for x in tensors)
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
-        and not torch._C._functorch.is_legacy_batchedtensor(
-            tensors[0]
-        )  # autograd's is_grads_batched
+        # autograd's is_grads_batched
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
     )
 
 
@@ -149,7 +175,7 @@ class _KeepRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
-        if torch.is_grad_enabled() or not _is_plain_on_cpu(dy[0]):
+        if torch.is_grad_enabled() or not is_plain_on_cpu(dy[0]):
             return _select(dy[0], torch.tensor(ctx.keep), ctx.s, ctx.axis), None, None, None
         return _keep_rows(dy[0], ctx.dropped, ctx.s, ctx.axis), None, None, None
 

@@ -117,14 +117,14 @@ class LayerKey:
         self.index = index
         self.called = False
 
-    def keep_mask(self, layer: DropPath, x: Tensor) -> Tensor:
-        """Return the layer's mask for x: bool [B], on x's device."""
+    def keep_mask(self, layer: DropPath, x: Tensor, device: torch.device) -> Tensor:
+        """Return the layer's mask for x, bool [B]: on device if the host draws it, else on x's."""
         batch = x.shape[check_axis(layer.axis, x.shape, dtype_text(x))]
         if not torch.compiler.is_compiling():
             self._check_first_call()
         if torch.compiler.is_compiling() or isinstance(layer.drop_prob, Tensor):
             return self.masks.on_device(self.index, batch, x.device)
-        return self.masks.on_host(self.index, batch, x.device)
+        return self.masks.on_host(self.index, batch, device)
 
     def _check_first_call(self) -> None:
         if in_backward() and not self.called:

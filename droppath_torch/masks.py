@@ -73,7 +73,10 @@ def keep_mask(
         one, p, first = as_host_key(key), check_drop_prob(drop_prob), cast(int, offset)
         mask = host_masks.keep_mask(one, p, size, mode=mode, groups=groups, offset=first)
         return to_device(mask, device)
-    keep = draw_on_device(_as_words(key), drop_threshold(drop_prob), size, mode, group, offset)
+    words, drops = _as_words(key), drop_threshold(drop_prob)
+    if device is not None and not isinstance(key, Tensor):
+        words = words.to(device)  # where a tensor drop_prob is
+    keep = draw_on_device(words, drops, size, mode, group, offset)
     return keep if device is None else keep.to(device)
 
 

@@ -1,14 +1,22 @@
-"""DropPath as a PyTorch module: timm's class, with a key where it is wanted."""
+"""DropPath and DropPathResidual as PyTorch modules: timm's class, with a key where wanted."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
-from droppath.arguments import Mode, ScaleAt, check_groups, check_mode, check_scale_at
+from droppath.arguments import (
+    Mode,
+    ScaleAt,
+    check_groups,
+    check_mode,
+    check_scale_at,
+    check_skip,
+)
 from droppath_torch.functional import drop_path
 from droppath_torch.masks import Key, Offset, Rate, check_rate
+from droppath_torch.residual import Branch, drop_path_residual
 
 if TYPE_CHECKING:
     from droppath_torch.keyed import LayerKey
@@ -47,6 +55,7 @@ class DropPath(nn.Module):
     """
 
     drop_prob: Rate
+    default_mode: Mode = "row"
     layer_key: "LayerKey | None" = None  # set by `keyed`, for as long as it lasts
 
     def __init__(
@@ -81,26 +90,30 @@ class DropPath(nn.Module):
         the surrounding `keyed`, or from `generator`, the first that is given.
         """
         p = check_rate(self.drop_prob)
-        drops = self.training and (isinstance(p, Tensor) or p > 0)
-        if drops and key is None and keep is None:
-            if self.layer_key is not None:
-                keep = self.layer_key.keep_mask(self, x)
-            elif not torch.compiler.is_compiling():
-                self._check_not_replayed()
-        return drop_path(
-            x,
-            p,
-            self.training,
-            key=key,
-            keep=keep,
-            generator=self.generator,
-            mode=self.mode,
-            scale_by_keep=self.scale_by_keep,
-            scale_at=self.scale_at,
-            axis=self.axis,
-            groups=self.groups,
-            offset=offset,
-        )
+        if key is None and keep is None:
+            keep = self._keyed_mask(x, p, x.device)
+        return drop_path(x, p, self.training, key=key, keep=keep, **self._options(offset))
+
+    def _keyed_mask(self, x: Tensor, p: Rate, device: torch.device) -> Tensor | None:
+        """Return the mask of the surrounding `keyed` on a device, None if there is nothing due."""
+        if not self.training or (not isinstance(p, Tensor) and p == 0):
+            return None
+        if self.layer_key is not None:
+            return self.layer_key.keep_mask(self, x, device)
+        if not torch.compiler.is_compiling():
+            self._check_not_replayed()
+        return None
+
+    def _options(self, offset: Offset) -> dict[str, Any]:
+        return {
+            "generator": self.generator,
+            "mode": self.mode,
+            "scale_by_keep": self.scale_by_keep,
+            "scale_at": self.scale_at,
+            "axis": self.axis,
+            "groups": self.groups,
+            "offset": offset,
+        }
 
     def _check_not_replayed(self) -> None:
         """Raise if activation checkpointing runs a forward again whose `keyed` block has ended."""
@@ -114,10 +127,77 @@ class DropPath(nn.Module):
         """Return timm's text, and the options that are not the default."""
         options = {
             "scale_by_keep": True,
-            "mode": "row",
+            "mode": self.default_mode,
             "scale_at": "train",
             "axis": 0,
             "groups": 1,
         }
         changed = [f"{k}={getattr(self, k)}" for k, v in options.items() if getattr(self, k) != v]
         return ", ".join([f"drop_prob={round(float(self.drop_prob), 3):0.3f}", *changed])
+
+
+class DropPathResidual(DropPath):
+    """A residual block whose dropped samples are not computed: `x + drop_path(branch(x))`.
+
+    y[i] = x[i] + branch(x)[i] / (1 - drop_prob) if sample i is kept else x[i]
+
+    Args:
+      branch: a module, or a function, of x and of what else the call is given.
+      skip: as in `droppath_torch.drop_path_residual`, and so is `mode`, here "balanced".
+      Others as in `DropPath`. The state dict is the branch's, under "branch.".
+
+    Under DistributedDataParallel, "batch" mode leaves the branch's parameters without a gradient
+    where it is not run: set find_unused_parameters=True, and give all ranks one key by `keyed`.
+
+    Raises: ValueError for arguments outside these ranges.
+
+    >>> import droppath
+    >>> DropPathResidual(torch.neg, 0.5)(torch.ones(4), key=droppath.key(0))
+    tensor([ 1., -1.,  1., -1.])
+
+    Source: Huang et al. 2016, arXiv 1603.09382; Oquab et al. 2023, arXiv 2304.07193, section 5.
+    """
+
+    default_mode: Mode = "balanced"
+
+    def __init__(
+        self,
+        branch: Branch,
+        drop_prob: Rate = 0.0,
+        scale_by_keep: bool = True,
+        *,
+        mode: Mode = "balanced",
+        skip: bool | None = None,
+        **options: Any,
+    ) -> None:
+        check_skip(skip)
+        super().__init__(drop_prob, scale_by_keep, mode=mode, **options)
+        self.branch = branch
+        self.skip = skip
+
+    def forward(
+        self,
+        x: Tensor,
+        *per_sample: Tensor,
+        key: Key | None = None,
+        keep: Tensor | None = None,
+        offset: Offset = 0,
+    ) -> Tensor:
+        """Return x, and on kept samples what the branch adds: x's shape and dtype.
+
+        per_sample: further arguments of the branch, tensors [B, ...]. Others as in `DropPath`.
+        """
+        p, skip = check_rate(self.drop_prob), self.skip
+        if key is None and keep is None:
+            keep = self._keyed_mask(x, p, torch.device("cpu"))
+            if keep is not None and self.mode == "balanced" and not isinstance(p, Tensor):
+                skip = skip is not False  # what keyed draws needs no check
+        options = self._options(offset)
+        return drop_path_residual(
+            x, self.branch, p, self.training, *per_sample, key=key, keep=keep, skip=skip, **options
+        )
+
+    def extra_repr(self) -> str:
+        """Return DropPath's text, and skip if it is not the default."""
+        changed = [] if self.skip is None else [f"skip={self.skip}"]
+        return ", ".join([super().extra_repr(), *changed])

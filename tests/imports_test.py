@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = "numpy droppath.arguments droppath.random droppath.masks droppath.schedules"
 MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's path decides
     "droppath/": "numpy droppath",
-    "droppath_torch/": f"{SHARED} torch droppath_torch",
+    "droppath_torch/": f"{SHARED} torch triton droppath_torch",
     "droppath_flax/": f"{SHARED} jax flax droppath_flax",
     "conformance/": "numpy ml_dtypes jsonschema rich droppath conformance -conformance.adapters",
     "conformance/pytest_options.py": "pytest",

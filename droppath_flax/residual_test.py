@@ -1,0 +1,505 @@
+"""A residual block that skips is the one that masks: values, gradients, transforms, meshes."""
+
+import math
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import P
+from jax.sharding import AxisType
+
+import droppath
+from droppath_flax import DropPathResidual, drop_path_residual, keep_mask
+from droppath_flax.linen import DropPathResidual as LinenDropPathResidual
+
+KEY = droppath.key(11)
+STEPS = {"float64": 2, "float32": 2, "bfloat16": 1, "float16": 1}  # RES-1
+MODES = ["row", "balanced", "batch"]
+DTYPES = list(STEPS)
+
+
+def numbers(*shape, dtype="float32", seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.dtype(dtype))
+
+
+def branch(x, c):
+    """A map of each sample by itself, of the sign of x, with an argument for each sample."""
+    return x * jnp.square(c).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def with_gradients(f, dy, *inputs):
+    y, pull = jax.vjp(f, *inputs)
+    return y, *pull(dy)
+
+
+def assert_within_steps(y, want, steps):
+    """Hold every number to at most this many neighbours of the wanted one, in its dtype."""
+    unit = float(jnp.finfo(y.dtype).eps)
+    y, want = np.asarray(y, np.float64), np.asarray(want, np.float64)
+    size = np.exp2(np.floor(np.log2(np.maximum(np.abs(want), 1e-30))))
+    assert y.shape == want.shape
+    assert (np.abs(y - want) <= steps * unit * size).all()
+
+
+@pytest.mark.slow
+@settings(max_examples=50)
+@given(
+    batch=st.sampled_from([1, 2, 3, 8, 33]) | st.integers(1, 33),
+    rank=st.integers(2, 5),
+    drop_prob=st.sampled_from([0.0, 1e-3, 0.05, 0.1, 0.37, 0.5, 0.9, 1.0]),
+    mode=st.sampled_from(MODES),
+    dtype=st.sampled_from(DTYPES),
+    groups=st.sampled_from([1, 2, 3, 4]),
+    options=st.sampled_from([{}, {"scale_by_keep": False}, {"scale_at": "eval"}]),
+    key=st.integers(0, 2**32 - 1).map(droppath.key),
+)
+def test_skipping_is_masking(batch, rank, drop_prob, mode, dtype, groups, options, key):
+    groups = groups if batch % groups == 0 else 1
+    x = numbers(batch, *[3] * (rank - 1), dtype=dtype)
+    c, dy = numbers(batch, dtype=dtype, seed=1), numbers(*x.shape, dtype=dtype, seed=2)
+    how = {"key": key, "mode": mode, "groups": groups, **options}
+
+    @jax.jit
+    def both(x, c, dy):
+        skips = (None, False)
+        blocks = [
+            lambda x, c, skip=skip: drop_path_residual(x, branch, drop_prob, c, skip=skip, **how)
+            for skip in skips
+        ]
+        return [with_gradients(block, dy, x, c) for block in blocks]
+
+    with jax.enable_x64(dtype == "float64"):
+        skipped, masked = jax.device_get(both(x, c, dy))
+    keep = np.ones(batch, bool)
+    if drop_prob:
+        keep = droppath.keep_mask(key, drop_prob, batch, mode=mode, groups=groups) & (drop_prob < 1)
+    for result, of in ((skipped[0], x), (masked[0], x), (skipped[1], dy), (masked[1], dy)):
+        assert result.dtype == np.dtype(dtype)
+        np.testing.assert_array_equal(result[~keep], of[~keep])  # RES-2, RES-7
+    wide = np.float64
+    s = 1 / (1 - drop_prob) if not options and drop_prob < 1 else 1
+    # f is rounded to the dtype where it is handed over, or not, as the compiler likes
+    f = x.astype(wide) * c.astype(wide).reshape(-1, *[1] * (rank - 1)) ** 2
+    steps = STEPS[dtype] + math.ceil(2 * s)
+    for y in (skipped[0], masked[0]):
+        assert_within_steps(y[keep], (x + s * f)[keep], steps)
+    assert_within_steps(skipped[1][keep], masked[1][keep], 2 if dtype in DTYPES[:2] else steps)
+    loose = {"bfloat16": 0.1, "float16": 0.02}.get(dtype, 1e-5)  # a sum over the sample
+    difference = np.abs(skipped[2].astype(wide) - masked[2].astype(wide))
+    assert (difference <= loose * (1 + np.abs(masked[2].astype(wide)))).all()
+    assert not skipped[2][~keep].any()
+
+
+def rows_run(mode, drop_prob, batch, **options):
+    """How many rows the branch is compiled for."""
+    seen = []
+
+    def counting(x):
+        seen.append(len(x))
+        return x
+
+    def block(x):
+        return drop_path_residual(x, counting, drop_prob, key=KEY, mode=mode, **options)
+
+    jax.eval_shape(block, jnp.ones((batch, 2)))
+    return seen
+
+
+def test_the_branch_is_compiled_for_the_rows_that_it_must():
+    for drop_prob in (0.05, 0.1, 0.4, 0.9):
+        for batch in (1, 2, 3, 8, 32):
+            capacity = droppath.kept_capacity(drop_prob, batch)
+            assert rows_run("balanced", drop_prob, batch) == [capacity]
+            assert rows_run("row", drop_prob, batch) == [batch]
+    assert rows_run("balanced", 0.4, 12, groups=3) == [9]  # 4 - floor(1.6) = 3, times 3
+    assert rows_run("balanced", 0.4, 12, skip=False) == [12]
+    assert rows_run("balanced", 1.0, 12) == []
+
+
+def test_a_batch_that_is_dropped_does_not_run_the_branch():
+    runs = []
+
+    def counting(x):
+        jax.debug.callback(lambda: runs.append(None))
+        return x
+
+    run = jax.jit(lambda x, key: drop_path_residual(x, counting, 0.5, key=key, mode="batch"))
+    kept = 0
+    for seed in range(8):
+        run(jnp.ones((4, 2)), jax.random.key(seed)).block_until_ready()
+        kept += int(droppath.keep_mask(droppath.key(seed), 0.5, 1, mode="batch")[0])
+    jax.effects_barrier()
+    assert len(runs) == kept
+    assert 0 < kept < 8
+
+
+@pytest.mark.parametrize("skip", [None, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_the_branch_makes_of_dropped_rows_reaches_nothing(skip, dtype):
+    x, dy = numbers(10, 3, dtype=dtype), numbers(10, 3, dtype=dtype, seed=1)
+    keep = np.arange(10) % 3 == 1  # 3 of 10; balanced runs 4 of them at 0.6
+    x[2], x[3] = -0.0, np.inf
+
+    def block(x, bad):
+        def poison(x, bad):  # infinite and NaN, and so are its derivatives
+            return jnp.where(bad[:, None], x * jnp.nan, x)
+
+        return drop_path_residual(x, poison, 0.6, bad, keep=keep, skip=skip)
+
+    for transform in (lambda f: f, jax.jit):
+        run = transform(lambda x: with_gradients(lambda x: block(x, ~keep), dy, x))
+        y, dx = run(x)
+        np.testing.assert_array_equal(
+            np.asarray(y)[~keep].view(np.int8), np.asarray(x)[~keep].view(np.int8)
+        )
+        np.testing.assert_array_equal(np.asarray(dx)[~keep], dy[~keep])
+        assert np.isfinite(np.asarray(y, np.float32)[keep]).all()
+        assert (np.asarray(y)[keep] != x[keep]).all()
+
+
+def test_the_stream_keeps_its_dtype():
+    x, keep = numbers(8, 3, dtype="bfloat16"), np.arange(8) % 2 == 0
+    for mode in MODES:
+        y = drop_path_residual(x, lambda x: x.astype(jnp.float32), 0.5, keep=keep, mode=mode)
+        assert y.dtype == jnp.bfloat16
+        y = drop_path_residual(x.astype(jnp.float32), lambda x: x.astype(jnp.bfloat16), 0.5,
+                               keep=keep, mode=mode)  # fmt: skip
+        assert y.dtype == jnp.float32
+
+
+def test_evaluation_is_the_plain_block_or_the_papers():
+    x, c = numbers(6, 3), numbers(6, seed=1)
+    f = x.astype(np.float64) * c.astype(np.float64)[:, None] ** 2
+    run = partial(drop_path_residual, x, branch)
+    for mode in MODES:
+        options = {"mode": mode, "deterministic": True}
+        assert_within_steps(run(0.3, c, **options), x + f, 3)
+        assert_within_steps(run(0.3, c, **options, scale_at="eval"), x + 0.7 * f, 3)
+        y = run(1.0, c * np.nan, **options, scale_at="eval")
+        np.testing.assert_array_equal(y, x)
+        assert_within_steps(run(0.0, c, mode=mode), x + f, 3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_vmap_gives_each_element_its_own(mode):
+    x, keys = numbers(3, 8, 2), jax.random.split(jax.random.key(2), 3)
+
+    def block(x, key):
+        return with_gradients(
+            lambda x: drop_path_residual(x, jnp.tanh, 0.4, key=key, mode=mode), x, x
+        )
+
+    many = jax.jit(jax.vmap(block))(x, keys)
+    for i in range(3):
+        for a, b in zip(many, block(x[i], keys[i]), strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=2e-6, atol=1e-7)
+
+
+def test_what_cannot_skip_under_vmap_says_so():
+    x, keys = numbers(3, 8, 2), jax.random.split(jax.random.key(2), 3)
+
+    def block(x, key):
+        return drop_path_residual(x, jnp.tanh, 0.4, key=key, mode="batch", skip=True)
+
+    for f in (jax.vmap(block), jax.vmap(jax.jit(block))):
+        with pytest.raises(ValueError, match="under a vmap of the draw both sides"):
+            f(x, keys)
+    jax.vmap(block, (0, None))(x, keys[0])  # one draw for all
+
+
+class Branch(nnx.Module):
+    """A linear map with statistics of what it has seen."""
+
+    def __init__(self, width, rngs):
+        self.linear = nnx.Linear(width, width, rngs=rngs)
+        self.norm = nnx.BatchNorm(width, rngs=rngs)
+
+    def __call__(self, x):
+        return self.linear(self.norm(x))
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_a_closed_block_leaves_its_statistics(graph):
+    x = numbers(8, 4) + 1
+    with nnx.set_graph_mode(graph):
+        block = DropPathResidual(Branch(4, nnx.Rngs(0)), 0.5, mode="batch")
+        graphdef, state = nnx.split(block)
+
+        @jax.jit
+        def step(state, key):
+            def loss(state):
+                block = nnx.merge(graphdef, state)
+                return (block(x, key=key) ** 2).sum(), nnx.state(block, nnx.BatchStat)
+
+            return jax.value_and_grad(loss, has_aux=True)(state)
+
+        outcomes = set()
+        for seed in range(6):
+            (_, stats), gradient = step(state, jax.random.key(seed))
+            kept = bool(droppath.keep_mask(droppath.key(seed), 0.5, 1, mode="batch")[0])
+            outcomes.add(kept)
+            moved = any(
+                np.any(leaf != 0) for leaf in jax.tree.leaves(stats["branch"]["norm"]["mean"])
+            )
+            kernel = gradient["branch"]["linear"]["kernel"][...]
+            assert (moved, bool(np.any(kernel != 0))) == (kept, kept)
+    assert outcomes == {True, False}
+
+
+class LinenBranch(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(4)(linen.BatchNorm(use_running_average=False)(x))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_linen_twin_gives_the_same_mask_and_leaves_statistics(mode):
+    x = numbers(8, 4) + 1
+    block = LinenDropPathResidual(LinenBranch(), 0.5, mode=mode)
+    variables = block.init(jax.random.key(0), x)
+    assert set(variables["params"]) == {"branch"}
+    outcomes = set()
+    for seed in range(6):
+        y, after = block.apply(variables, x, key=jax.random.key(seed), mutable=["batch_stats"])
+        keep = droppath.keep_mask(droppath.key(seed), 0.5, 8, mode=mode)
+        np.testing.assert_array_equal((np.asarray(y) != x).any(1), keep)
+        mean = after["batch_stats"]["branch"]["BatchNorm_0"]["mean"]
+        runs = mode != "batch" or bool(keep[0])
+        assert bool(np.any(mean != 0)) == runs
+        outcomes.add(runs)
+    assert outcomes == ({True, False} if mode == "batch" else {True})
+    stream = {"rngs": {"dropout": jax.random.key(1)}, "mutable": ["batch_stats"]}
+    drawn = [np.asarray(block.apply(variables, x, **stream)[0]) for _ in range(2)]
+    np.testing.assert_array_equal(*drawn)
+    with pytest.raises(ValueError, match="key must be given"):
+        block.apply(variables, x)
+
+
+class Layer(nnx.Module):
+    def __init__(self, w, drop_prob, mode):
+        self.w = nnx.Param(w)
+        self.path = DropPathResidual(self.f, drop_prob, mode=mode)
+
+    def f(self, x):
+        return self.w * x
+
+    def __call__(self, x, key):
+        return self.path(x, key=key)
+
+
+@pytest.mark.parametrize(("mode", "drop_prob"), [("balanced", 0.375), ("balanced", None),
+                                                 ("row", None), ("batch", None)])  # fmt: skip
+def test_a_scan_over_rematerialised_layers_is_the_unrolled_loop(mode, drop_prob):
+    depth, x = 4, jnp.asarray(numbers(8, 2))
+    keys, w = jax.random.split(jax.random.key(3), depth), jnp.float32([0.5, 1, 2, 0.25])
+    rates = jnp.float32([0, 0.5, 0.75, 0.875])  # data where drop_prob is None
+
+    def layer(x, w, rate, key):
+        p = rate if drop_prob is None else drop_prob
+        return drop_path_residual(x, lambda x: w * x, p, key=key, mode=mode)
+
+    def unrolled(x, w):
+        for i in range(depth):
+            x = layer(x, w[i], rates[i], keys[i])
+        return x
+
+    def scanned(x, w):
+        one = jax.checkpoint(layer)
+        return jax.lax.scan(lambda x, a: (one(x, *a), None), x, (w, rates, keys))[0]
+
+    want = with_gradients(unrolled, x, x, w)
+    for a, b in zip(jax.jit(partial(with_gradients, scanned))(x, x, w), want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    if drop_prob is not None:  # nnx.scan over layers that hold one static rate, with nnx.remat
+        layers = nnx.vmap(partial(Layer, drop_prob=drop_prob, mode=mode))(w)
+
+        @nnx.scan(in_axes=(0, nnx.Carry, 0), out_axes=nnx.Carry)
+        @nnx.remat
+        def step(layer, x, key):
+            return drop_path_residual(x, layer.f, drop_prob, key=key, mode=mode)
+
+        np.testing.assert_allclose(step(layers, x, keys), want[0], rtol=1e-5)
+
+
+COLLECTIVE = re.compile(r"\b(all-reduce|all-gather|all-to-all|collective-\w+|reduce-scatter)\(")
+
+
+def block_and_gradients(x, w, dy, *, mode, groups, skip, drop_prob=0.4):
+    def block(x, w):
+        def run(x):
+            return jnp.tanh(x @ w)
+
+        return drop_path_residual(x, run, drop_prob, key=KEY, mode=mode, groups=groups, skip=skip)
+
+    return with_gradients(block, dy, x, w)
+
+
+@pytest.mark.parametrize("axes", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize(
+    ("mode", "groups"), [("balanced", 8), ("balanced", 16), ("row", 1), ("batch", 1)]
+)
+def test_skipping_adds_no_collective_and_changes_no_number(mode, groups, axes):
+    x, dy = numbers(32, 4, 8), numbers(32, 4, 8, seed=1)
+    w = numbers(8, 8, seed=2)
+    want = jax.jit(partial(block_and_gradients, mode=mode, groups=groups, skip=None))(x, w, dy)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(axes,))
+    with jax.set_mesh(mesh):
+        args = [
+            jax.device_put(a, jax.NamedSharding(mesh, spec))
+            for a, spec in ((x, P("data")), (w, P()), (dy, P("data")))
+        ]
+        counts = []
+        for skip in (None, False):
+            run = jax.jit(partial(block_and_gradients, mode=mode, groups=groups, skip=skip))
+            program = run.lower(*args).compile()
+            counts.append(COLLECTIVE.findall(program.as_text()))
+            results = program(*args)
+            assert results[0].sharding.shard_shape(x.shape) == (4, 4, 8)
+            for a, b in zip(results, want, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+        def dense(x, w, dy):
+            return with_gradients(lambda x, w: x + jnp.tanh(x @ w), dy, x, w)
+
+        plain = COLLECTIVE.findall(jax.jit(dense).lower(*args).compile().as_text())
+    assert plain  # the gradient of w is summed over devices: the search finds it
+    assert counts == [plain, plain]
+
+
+def test_without_groups_rows_travel():
+    """The search would find it if skipping moved rows between devices."""
+    x, w, dy = numbers(32, 8), numbers(8, 8, seed=2), numbers(32, 8, seed=1)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        args = [jax.device_put(a, P(s)) for a, s in ((x, "data"), (w, None), (dy, "data"))]
+        run = jax.jit(partial(block_and_gradients, mode="balanced", groups=1, skip=None))
+        text = run.lower(*args).compile().as_text()
+    assert len(COLLECTIVE.findall(text)) > 1
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_shard_map_with_offsets_is_one_device(devices):
+    x, w = numbers(32, 8), numbers(8, 8, seed=2)
+    mesh = jax.make_mesh((devices,), ("data",), (AxisType.Auto,), devices=jax.devices()[:devices])
+    local = 32 // devices
+
+    def shard(x, w):
+        first = jax.lax.axis_index("data") * local
+        return drop_path_residual(
+            x, lambda x: jnp.tanh(x @ w), 0.4, key=KEY, groups=8 // devices, offset=first
+        )
+
+    f = jax.shard_map(shard, mesh=mesh, in_specs=(P("data"), P()), out_specs=P("data"))
+    want = drop_path_residual(x, lambda x: jnp.tanh(x @ w), 0.4, key=KEY, groups=8)
+    np.testing.assert_allclose(jax.jit(f)(x, w), want, rtol=1e-6, atol=1e-6)
+
+
+def test_the_rate_is_exact_at_batch_2():
+    keys = jax.random.split(jax.random.key(0), 10_000)
+    draw = jax.vmap(lambda key: drop_path_residual(jnp.zeros((2, 1)), jnp.ones_like, 0.05, key=key))
+    dropped = int((jax.jit(draw)(keys) == 0).sum())
+    # two rows a draw, of which at most one is dropped: with probability 0.1
+    assert abs(dropped - 1000) < 6 * math.sqrt(10_000 * 0.1 * 0.9)
+
+
+def test_activation_memory_falls_with_the_rate():
+    w = [numbers(16, 64), numbers(64, 16, seed=1)]
+
+    def temporary(drop_prob, skip):
+        def run(x, w):
+            for i in range(4):
+                x = drop_path_residual(
+                    x, lambda x: jax.nn.gelu(x @ w[0]) @ w[1], drop_prob,
+                    key=jax.random.fold_in(jax.random.key(0), i), skip=skip,
+                )  # fmt: skip
+            return (x**2).sum()
+
+        program = jax.jit(jax.grad(run, (0, 1))).lower(numbers(64, 32, 16), w).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    masked = temporary(0.5, False)
+    assert masked > 4 * 64 * 32 * 64 * 4  # the hidden layers of four blocks, in float32
+    assert temporary(0.5, None) <= 0.6 * masked
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"skip": 1}, "skip must be None, True or False, got 1"),
+        (
+            {"drop_prob": jnp.float32(0.1), "skip": True},
+            "skip must be None or False here, got True: the number of rows is static, and drop_prob"
+            " is a JAX array",
+        ),
+        (
+            {"mode": "row", "skip": True},
+            "skip must be None or False here, got True: a program is compiled for a number of rows,"
+            " and mode='row' draws that number",
+        ),
+        (
+            {"keep": np.ones(8, bool), "key": None, "skip": True},
+            "skip must be None or False here, got True: keep keeps more than the 5 rows of a group "
+            "that mode='balanced' runs",
+        ),
+        (
+            {"branch": lambda x: x[:, :1]},
+            "branch must return the shape it is given, (5, 3), got (5, 1)",
+        ),
+        *(
+            (
+                {"drop_prob": p, "deterministic": t},
+                f"drop_prob must be a number in [0, 1], got {p!r}",
+            )
+            for p in (-0.1, 1.5, math.nan, None, "0.1", True)
+            for t in (True, False)
+        ),
+        ({"groups": 3}, "groups must divide the batch, got groups=3 for batch=8"),
+        ({"mode": "rows"}, "mode must be one of 'row', 'balanced', 'batch', got 'rows'"),
+        ({"axis": 2}, "x must have the batch axis 2, got shape (8, 3)"),
+        ({"key": None}, "key must be given to drop in training, or keep, got key=None"),
+    ],
+)
+def test_what_cannot_be_is_refused(change, text):
+    arguments = {"branch": jnp.negative, "drop_prob": 0.4, "key": KEY, **change}
+    with pytest.raises(ValueError) as error:
+        drop_path_residual(
+            jnp.ones((8, 3)), arguments.pop("branch"), arguments.pop("drop_prob"), **arguments
+        )
+    assert str(error.value) == text
+
+
+def test_a_mask_that_is_traced_is_masked_or_taken_at_its_word():
+    x, keep = numbers(8, 3), np.arange(8) < 6
+    masked = jax.jit(lambda keep: drop_path_residual(x, jnp.ones_like, 0.5, keep=keep))(keep)
+    np.testing.assert_array_equal(np.asarray(masked) != x, np.broadcast_to(keep[:, None], x.shape))
+    word = jax.jit(lambda keep: drop_path_residual(x, jnp.ones_like, 0.5, keep=keep, skip=True))
+    first_4 = np.broadcast_to(np.arange(8)[:, None] < 4, x.shape)
+    np.testing.assert_array_equal(np.asarray(word(keep)) != x, first_4)
+    assert not keep_mask(KEY, 0.5, 8, mode="balanced").all()
+
+
+def test_another_axis_can_be_the_batch_and_trees_follow():
+    x, tree = numbers(8, 3, 2), {"c": numbers(8, seed=1), "id": np.arange(8)}
+
+    def f(x, tree):
+        return branch(x, tree["c"]) + tree["id"][:, None, None]
+
+    for mode in MODES:
+        want = drop_path_residual(x, f, 0.4, tree, key=KEY, mode=mode)
+        for axis in (1, -1):
+
+            def moved(x, tree, axis=axis):
+                return jnp.moveaxis(f(jnp.moveaxis(x, axis, 0), tree), 0, axis)
+
+            y = drop_path_residual(
+                np.moveaxis(x, 0, axis), moved, 0.4, tree, key=KEY, mode=mode, axis=axis
+            )
+            np.testing.assert_allclose(np.moveaxis(y, axis, 0), want, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"^per_sample must begin with the batch of 8"):
+        drop_path_residual(x, f, 0.4, {"c": tree["c"][:5], "id": tree["id"]}, key=KEY)
