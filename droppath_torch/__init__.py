@@ -5,5 +5,15 @@ from droppath_torch.keyed import keyed
 from droppath_torch.masks import keep_mask
 from droppath_torch.modules import DropPath, DropPathResidual
 from droppath_torch.residual import drop_path_residual
+from droppath_torch.surgery import convert, set_drop_probs
 
-__all__ = ["DropPath", "DropPathResidual", "drop_path", "drop_path_residual", "keep_mask", "keyed"]
+__all__ = [
+    "DropPath",
+    "DropPathResidual",
+    "convert",
+    "drop_path",
+    "drop_path_residual",
+    "keep_mask",
+    "keyed",
+    "set_drop_probs",
+]

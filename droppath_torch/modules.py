@@ -147,7 +147,9 @@ class DropPathResidual(DropPath):
       Others as in `DropPath`. The state dict is the branch's, under "branch.".
 
     Under DistributedDataParallel, "batch" mode leaves the branch's parameters without a gradient
-    where it is not run: set find_unused_parameters=True, and give all ranks one key by `keyed`.
+    where it is not run: set find_unused_parameters=True, or skip=False. Give all ranks one key by
+    `keyed`: else each drops by itself, and under fully_shard they wait for each other forever.
+    Shard the branch, not the block.
 
     Raises: ValueError for arguments outside these ranges.
 
