@@ -111,13 +111,18 @@ def likely(case: str, count: int, trials: int, p: float) -> Finding | None:
 
 def refuses(subject: Subject, case: str, call: Call) -> Finding | None:
     """Return a finding unless the call raises."""
+    return holds(case, refusal(subject, call), "an error", "a result")
+
+
+def refusal(subject: Subject, call: Call) -> bool:
+    """Return whether the call raises."""
     try:
-        outcome = subject.run(call)
+        subject.run(call)
     except BrokenAdapter:
         raise
     except Exception:  # of any type: SPEC.md asks for a refusal
-        return None
-    return Finding(case, "an error", f"a result of shape {outcome.y.shape}")
+        return True
+    return False
 
 
 X = np.ones((8, 3))
@@ -135,21 +140,40 @@ BAD_RATES = (
 )
 
 
+def forms(subject: Subject, call: Call) -> list[Call]:
+    """Return the call and, where that is claimed, the same of a residual block."""
+    if "residual" not in subject.info.claims:
+        return [call]
+    return [call, replace(call, op="residual", options={**call.options, "branch": minus_half})]
+
+
+def minus_half(x: Any) -> Any:
+    """Return a branch's output, exact in every dtype, by operators that any array knows."""
+    return x * -0.5
+
+
+def all_refused(subject: Subject, case: str, call: Call) -> Results:
+    """Yield a finding for each form of the call that does not raise."""
+    for form in forms(subject, call):
+        yield refuses(subject, f"{form.op}, {case}", form)
+
+
 def refuses_bad_rates(subject: Subject) -> Results:
     for p in BAD_RATES:
-        yield refuses(subject, f"drop_prob={p!r}", Call(X, p))
-        yield refuses(subject, f"drop_prob={p!r}, evaluation", Call(X, p, training=False))
+        yield from all_refused(subject, f"drop_prob={p!r}", Call(X, p))
+        yield from all_refused(subject, f"drop_prob={p!r}, evaluation", Call(X, p, training=False))
     for p in (0.0, 1.0, 0, 1):
-        got = subject.run(Call(X, p)).y.shape
-        yield holds(f"drop_prob={p!r}", got == X.shape, f"shape {X.shape}", got)
+        for call in forms(subject, Call(X, p)):
+            got = subject.run(call).y.shape
+            yield holds(f"{call.op}, drop_prob={p!r}", got == X.shape, f"shape {X.shape}", got)
 
 
 def refuses_bad_x(subject: Subject) -> Results:
-    yield refuses(subject, "0-d x", Call(np.ones(()), 0.1))
-    yield refuses(subject, "integer x", Call(X, 0.1, dtype="int32"))
+    yield from all_refused(subject, "0-d x", Call(np.ones(()), 0.1))
+    yield from all_refused(subject, "integer x", Call(X, 0.1, dtype="int32"))
     if "axis" in subject.info.claims:
         for axis in (2, -3):
-            yield refuses(subject, f"axis={axis}", Call(X, 0.1, options={"axis": axis}))
+            yield from all_refused(subject, f"axis={axis}", Call(X, 0.1, options={"axis": axis}))
 
 
 def refuses_bad_options(subject: Subject) -> Results:
@@ -161,21 +185,22 @@ def refuses_bad_options(subject: Subject) -> Results:
     }
     for claim, cases in bad.items():
         for options in cases if claim in subject.info.claims else ():
-            yield refuses(subject, str(options), Call(X, 0.1, key=KEY, options=options))
+            yield from all_refused(subject, str(options), Call(X, 0.1, key=KEY, options=options))
 
 
 def refuses_bad_keep(subject: Subject) -> Results:
     for keep in (np.ones(7, bool), np.ones((8, 1), bool), np.ones(8), np.ones(8, np.int32)):
         case = f"keep: {keep.dtype} {keep.shape}"
-        yield refuses(subject, case, Call(X, 0.1, keep=keep))
-    yield refuses(subject, "keep and key", Call(X, 0.1, keep=np.ones(8, bool), key=KEY))
+        yield from all_refused(subject, case, Call(X, 0.1, keep=keep))
+    both = Call(X, 0.1, keep=np.ones(8, bool), key=KEY)
+    yield from all_refused(subject, "keep and key", both)
 
 
 def refuses_bad_keys(subject: Subject) -> Results:
     for key in (KEY.astype(np.float32), KEY[:1], np.zeros(4, np.uint32)):
-        yield refuses(subject, f"key: {key.dtype} {key.shape}", Call(X, 0.1, key=key))
+        yield from all_refused(subject, f"key: {key.dtype} {key.shape}", Call(X, 0.1, key=key))
     if "stateless" in subject.info.claims:
-        yield refuses(subject, "no key in training", Call(X, 0.1, seed=None))
+        yield from all_refused(subject, "no key in training", Call(X, 0.1, seed=None))
     if "random" in subject.info.claims:
         for seed in (-1, 2**32, 0.5, True):
             yield refuses(subject, f"seed={seed!r}", Call(op="key", options={"seed": seed}))
@@ -389,12 +414,12 @@ def gradient(subject: Subject, call: Call) -> Array:
 def one_mask_both_ways(subject: Subject) -> Results:
     for recompute in (False, True) if "recompute" in subject.info.claims else (False,):
         for mode in modes(subject):
-            call = Call(X.repeat(8, 0), 0.37, options={"mode": mode} if mode != "row" else {})
-            call = replace(call, dy=np.ones_like(call.x), recompute=recompute)
-            outcome = subject.run(call)
-            case = f"{mode}, {'forward run again' if recompute else 'forward kept'}"
-            dx = np.zeros(()) if outcome.dx is None else outcome.dx
-            yield equal(case, (outcome.y != 0) * 1.0, (dx != 0) * 1.0, "float32")
+            call = Call(np.ones(BLOCK), 0.37, options=named(mode))
+            for form in forms(subject, replace(call, dy=np.ones_like(call.x), recompute=recompute)):
+                outcome, dropped = subject.run(form), 0.0 if form.op == "drop_path" else 1.0
+                case = f"{form.op}, {mode}, forward {'run again' if recompute else 'kept'}"
+                dx = np.zeros(()) if outcome.dx is None else outcome.dx
+                yield equal(case, (outcome.y != dropped) * 1.0, (dx != dropped) * 1.0, "float32")
 
 
 def modes(subject: Subject) -> list[str]:
@@ -488,6 +513,10 @@ def exact_masks(subject: Subject, mode: str, layouts: tuple[tuple[int, int, int]
             got = subject.rows(Call(np.ones((batch, 2)), p, key=KEY, options=options))
             case = f"B={batch}, p={p}, groups={groups}, offset={offset}"
             yield equal(case, want * 1.0, got * 1.0, "float32")
+            if "residual" in subject.info.claims and (batch, p) == (8, 0.37):
+                call = Call(np.ones((batch, 2)), p, op="residual", key=KEY, options=options)
+                got = residual_mask(subject, call)[:, 0]
+                yield equal(f"residual, {case}", want * 1.0, got * 1.0, "float32")
 
 
 FAR = 2**32 - 4  # counters pass from one word to two
@@ -608,60 +637,224 @@ def capacity_is_the_most_kept(subject: Subject) -> Results:
             yield holds(f"{options}", got >= groups, "at least one row a group", got)
 
 
-def minus_half(x: Any) -> Any:
-    """Return a branch's output, exact in every dtype, by operators that any array knows."""
-    return x * -0.5
-
-
 def not_finite(x: Any) -> Any:
     """Return a branch's output that overflows everywhere."""
     return x * float("inf") + float("inf")
 
 
-def residual(subject: Subject, branch: Any, p: float, dtype: str) -> tuple[Array, Array, Array]:
+def scaled(x: Any, w: Any) -> Any:
+    """Return a branch's output with a factor for each sample."""
+    return x * w
+
+
+BLOCK = (32, 5)  # one shape for most: JAX compiles each of its operations for each shape
+
+
+def residual(
+    subject: Subject, branch: Any, p: float, dtype: str, mode: str
+) -> tuple[Array, Array, Array]:
     """Return x, its mask and y of a residual block."""
-    call = Call(sample((64, 9), dtype), p, dtype, "residual", options={"branch": branch})
-    keep = residual_mask(subject, call)
-    return call.x, keep, subject.run(call).y
+    options = {"branch": branch, **named(mode)}
+    call = Call(sample(BLOCK, dtype), p, dtype, "residual", options=options)
+    return call.x, residual_mask(subject, call), subject.run(call).y
+
+
+def named(mode: str) -> dict[str, Any]:
+    """Return the options of a mode; an implementation that knows no other is not asked for row."""
+    return {} if mode == "row" else {"mode": mode}
+
+
+def rowwise(subject: Subject) -> list[str]:
+    """Return the claimed modes in which some rows are kept and others dropped."""
+    return [mode for mode in modes(subject) if mode != "batch"]
 
 
 def residual_mask(subject: Subject, call: Call) -> Array:
     """Return the mask of a residual call, found with x = 0 and f = 1: bool of x's shape."""
-    probe = replace(call, x=np.zeros_like(call.x), options={"branch": lambda x: x * 0 + 1})
+    options = {k: v for k, v in call.options.items() if k not in ("per_sample", "skip")}
+    options["branch"] = one
+    probe = replace(call, x=np.zeros_like(call.x), dy=None, options=options)
     return subject.run(probe).y != 0
 
 
+def one(x: Any) -> Any:
+    """Return a branch's output that is 1 for a finite x."""
+    return x * 0 + 1
+
+
+def grant(dtype: str) -> int:
+    """Return RES-1's tolerance in steps."""
+    return 1 if dtype in ("float16", "bfloat16") else 2
+
+
+def same_block(case: str, keep: Array, want: Array, got: Array, dtype: str) -> Results:
+    """Compare dropped rows bit for bit, kept rows within RES-1's tolerance."""
+    if want.shape != got.shape:
+        yield equal(case, want, got, dtype)
+    else:
+        yield equal(f"{case}, dropped rows", want[~keep], got[~keep], dtype)
+        yield equal(f"{case}, kept rows", want[keep], got[keep], dtype, grant(dtype))
+
+
 def kept_residuals(subject: Subject) -> Results:
-    for p in RATES:
-        for dtype in subject.info.dtypes:
-            x, keep, y = residual(subject, minus_half, p, dtype)
-            s = product(np.ones(()), 1 / (1 - p), compute_type(dtype))
-            want = np.where(keep, product(x - s * (0.5 * x), 1.0, dtype), x)
-            yield equal(
-                f"p={p}, {dtype}", want, y, dtype, 1 if dtype in ("float16", "bfloat16") else 2
-            )
+    for mode in rowwise(subject):
+        for p in RATES if mode == "row" else RATES[2:3]:
+            for dtype in subject.info.dtypes:
+                x, keep, y = residual(subject, minus_half, p, dtype, mode)
+                s = product(np.ones(()), 1 / (1 - p), compute_type(dtype))
+                want = np.where(keep, product(x - s * (0.5 * x), 1.0, dtype), x)
+                yield equal(f"{mode}, p={p}, {dtype}", want, y, dtype, grant(dtype))
     for dtype in subject.info.dtypes:
-        x = sample((8, 9), dtype)
+        x = sample(BLOCK, dtype)
         options = {"branch": minus_half}
         y = subject.run(Call(x, 0.37, dtype, "residual", training=False, options=options)).y
         yield equal(f"evaluation, {dtype}", x * 0.5, y, dtype)
 
 
 def dropped_residuals(subject: Subject) -> Results:
-    for p in (0.37, 1.0):
-        for dtype in subject.info.dtypes:
-            with np.errstate(invalid="ignore"):
-                x, keep, y = residual(subject, not_finite, p, dtype)
-            dropped = ~keep
-            yield holds(f"p={p}, {dtype}", bool(dropped.any()), "some row dropped", "none")
-            yield equal(f"p={p}, {dtype}", x[dropped], y[dropped], dtype)
+    for mode in rowwise(subject):
+        for p in (0.37, 1.0):
+            for dtype in subject.info.dtypes:
+                with np.errstate(invalid="ignore"):
+                    x, keep, y = residual(subject, not_finite, p, dtype, mode)
+                dropped, case = ~keep, f"{mode}, p={p}, {dtype}"
+                yield holds(case, bool(dropped.any()), "some row dropped", "none")
+                yield equal(case, x[dropped], y[dropped], dtype)
 
 
 def stream_keeps_its_dtype(subject: Subject) -> Results:
     for dtype in subject.info.dtypes:
-        call = Call(sample((8, 3), dtype), 0.37, dtype, "residual", options={"branch": minus_half})
+        call = Call(sample(BLOCK, dtype), 0.37, dtype, "residual", options={"branch": minus_half})
         got = subject.run(call).dtype
         yield holds(dtype, got == dtype, dtype, got)
+
+
+def block(
+    p: float, mode: str, shape: tuple[int, ...] = BLOCK, dtype: str = "float32", **options: Any
+) -> Call:
+    """Return a residual call whose branch takes a power of 2 for each sample, with its dy."""
+    w = np.exp2(np.arange(shape[0]) % 4 - 1.0).reshape(-1, *[1] * (len(shape) - 1))
+    options = {"branch": scaled, "per_sample": [w], **named(mode), **options}
+    x, dy = sample(shape, dtype), sample(shape, dtype, first=9000)
+    return Call(x, p, dtype, "residual", dy=dy, options=options)
+
+
+def with_claimed(subject: Subject, call: Call) -> Call:
+    """Return the call without dy, unless gradients are claimed."""
+    return call if "gradient" in subject.info.claims else replace(call, dy=None)
+
+
+def runs_what_it_must(subject: Subject) -> Results:
+    if "balanced" in subject.info.claims:
+        for batch, groups, p in ((1, 1, 0.9), (32, 8, 0.37), (33, 1, 0.1)):
+            must = batch - groups * (batch // groups * threshold(p) >> 23)
+            runs = ((p, None, {must}), (p, True, {must}), (p, False, {batch}))
+            for rate, skip, rows in (*runs, (0.0, True, {batch}), (1.0, True, {0, groups})):
+                call = block(rate, "balanced", (batch, 5), skip=skip, groups=groups)
+                yield ran(subject, f"B={batch}, groups={groups}, skip={skip}", call, rows)
+        yield from spare_rows_leave_no_trace(subject)
+    for mode in [mode for mode in modes(subject) if mode != "balanced"]:
+        for seed in range(4):
+            call = replace(block(0.6, mode, (4, 5), skip=True), seed=seed)
+            kept = int(residual_mask(subject, call)[:, 0].sum())
+            can = not refusal(subject, call)
+            rows = {kept, max(kept, 1) if mode == "row" else kept} if can else {4}
+            for skip in (True, None) if can else (None,):
+                call = replace(call, options={**call.options, "skip": skip})
+                case = f"{mode}, seed={seed}, {kept} of 4 kept, skip={skip}"
+                yield ran(subject, case, call, rows)
+    call = replace(block(0.37, "row", (4, 5)), training=False)
+    yield ran(subject, "evaluation", call, {4})
+
+
+def ran(subject: Subject, case: str, call: Call, rows: set[int]) -> Finding | None:
+    """Return a finding unless the branch ran on one of so many rows."""
+    got = subject.run(replace(call, dy=None)).ran
+    want = " or ".join(map(str, sorted(rows)))
+    return holds(f"{case}, p={call.drop_prob}", got in rows, f"{want} rows run", got)
+
+
+def spare_rows_leave_no_trace(subject: Subject) -> Results:
+    for dtype in subject.info.dtypes:
+        call = block(0.37, "balanced", dtype=dtype, groups=8)
+        keep = residual_mask(subject, call)
+        w = np.where(keep[:, :1], call.options["per_sample"][0], np.nan)
+        want, outcome = subject.run(replace(call, dy=None)).y, subject.run(replaced(call, w))
+        spare = (outcome.ran or 0) - int(keep[:, 0].sum())
+        yield holds(dtype, spare > 0, "some spare row", spare)
+        yield equal(f"NaN in {spare} spare rows, {dtype}", want, outcome.y, dtype)
+
+
+def replaced(call: Call, w: Array) -> Call:
+    """Return a block's call with another factor for each sample."""
+    return replace(call, dy=None, options={**call.options, "per_sample": [w]})
+
+
+def skipping_changes_nothing(subject: Subject) -> Results:
+    layouts = ((32, 2, 0.0), (32, 2, 0.37), (32, 2, 1.0), (1, 3, 0.37), (5, 5, 0.6), (33, 4, 0.05))
+    for mode in modes(subject):
+        skip = True if mode == "balanced" else None
+        for i, (batch, rank, p) in enumerate(layouts):
+            dtype = subject.info.dtypes[i % len(subject.info.dtypes)]
+            call = replace(block(p, mode, (batch, 5, 2, 1, 2)[:rank], dtype), seed=batch)
+            call = with_claimed(subject, call)
+            dense, some = (
+                replace(call, options={**call.options, "skip": how}) for how in (False, skip)
+            )
+            case = f"{mode}, B={batch}, rank {rank}, p={p}, {dtype}"
+            yield from same_call(subject, case, dense, some)
+
+
+def arguments_follow_their_rows(subject: Subject) -> Results:
+    axes = (0, 1) if "axis" in subject.info.claims else (0,)
+    for mode in modes(subject):
+        for axis, dtype in [(0, d) for d in subject.info.dtypes] + [
+            (a, "float32") for a in axes[1:]
+        ]:
+            call = block(0.37, mode, dtype=dtype, branch=scaled_twice)
+            (w,), x = call.options["per_sample"], call.x
+            v = np.exp2(np.arange(x.size) % 3.0).reshape(x.shape)
+            options = {**call.options, "per_sample": [w, v], **({"axis": 1} if axis else {})}
+            x = np.stack([x, -x]) if axis else x
+            call = replace(call, x=x, dy=None, options=options)
+            keep, s = residual_mask(subject, call), 1 / (1 - call.drop_prob)
+            want = np.where(keep, product(x + s * (x * w * v), 1.0, dtype), x)
+            case = f"{mode}, axis={axis}, {dtype}"
+            yield from same_block(case, keep, want, subject.run(call).y, dtype)
+        for batch in (1, 31, 33):
+            call = replaced(block(0.37, mode), np.ones((batch, 1)))
+            yield refuses(subject, f"{mode}, an argument of {batch} rows for 32", call)
+
+
+def scaled_twice(x: Any, w: Any, v: Any) -> Any:
+    """Return a branch's output with two factors for each sample."""
+    return x * w * v
+
+
+def gradient_of_a_block(subject: Subject) -> Results:
+    for mode in modes(subject):
+        for dtype in subject.info.dtypes:
+            yield from unused_is_unfelt(subject, 0.37, mode, dtype, np.inf)
+        for p in (0.9, 1.0):
+            yield from unused_is_unfelt(subject, p, mode, subject.info.dtypes[-1], np.nan)
+
+
+def unused_is_unfelt(subject: Subject, p: float, mode: str, dtype: str, unused: float) -> Results:
+    """Compare dx where the branch's factor is `unused` on dropped rows, with and without skip."""
+    call = block(p, mode, dtype=dtype)
+    keep = residual_mask(subject, call)
+    w, dy = call.options["per_sample"][0], sample(call.x.shape, dtype, first=9000)
+    want = product(dy + (w * dy / (1 - p) if p < 1 else 0.0), 1.0, dtype)
+    given = {**call.options, "per_sample": [np.where(keep[:, :1], w, unused)]}
+    for skip in ({}, {"skip": False}) if "skip" in subject.info.claims else ({},):
+        with np.errstate(invalid="ignore"):
+            dx = gradient(subject, replace(call, dy=dy, options={**given, **skip}))
+        case = f"{mode}, p={p}, {dtype}, {skip}"
+        if dx.shape != dy.shape:
+            yield equal(case, dy, dx, dtype)
+            continue
+        yield equal(f"{case}, dropped rows", dy[~keep], dx[~keep], dtype)
+        yield equal(f"{case}, kept rows", want[keep], dx[keep], dtype, 2)
 
 
 # For L = 4 blocks at 0.3, by hand.
@@ -724,6 +917,105 @@ def depth_is_expected(subject: Subject) -> Results:
     yield holds("L=54, p_L=0.5, paper", abs(got - 40.25) < 1e-9, "40.25", got)
 
 
+def compiled_is_eager(subject: Subject) -> Results:
+    for mode in modes(subject):
+        for dtype in subject.info.dtypes if mode == "row" else subject.info.dtypes[-1:]:
+            made = replace(block(0.37, mode, dtype=dtype), key=KEY)
+            plain = replace(made, op="drop_path", options=named(mode))
+            for call in (plain, made) if "residual" in subject.info.claims else (plain,):
+                one = with_claimed(subject, call)
+                case = f"{call.op}, {mode}, {dtype}"
+                yield from same_call(subject, case, one, replace(one, compiled=True))
+
+
+def same_call(subject: Subject, case: str, call: Call, other: Call) -> Results:
+    """Compare two ways to make one call: bit for bit, but RES-1's tolerance where a sum is kept."""
+    want, got = subject.run(call), subject.run(other)
+    pairs = [("", want.y, got.y), (", gradient", want.dx, got.dx)]
+    for what, one, two in pairs if call.dy is not None else pairs[:1]:
+        one, two = (np.zeros(()) if array is None else array for array in (one, two))
+        if call.op == "residual" and one.shape == call.x.shape:
+            keep = residual_mask(subject, call)
+            yield from same_block(f"{case}{what}", keep, one, two, call.dtype)
+        else:
+            yield equal(f"{case}{what}", one, two, call.dtype)
+
+
+def another_key_is_data(subject: Subject) -> Results:
+    for mode in modes(subject):
+        for call in forms(subject, Call(np.ones(BLOCK), 0.37, options=named(mode))):
+            masks = set()
+            for i, key in enumerate(droppath.split(KEY, 6)):
+                case = f"{call.op}, {mode}, key {i}"
+                outcome = subject.run(replace(call, key=key, compiled=True))
+                want = subject.run(replace(call, key=key)).y
+                yield equal(case, want, outcome.y, "float32")
+                if i:
+                    yield not_built(case, outcome)
+                masks.add(outcome.y.tobytes())
+            yield holds(f"{call.op}, {mode}", len(masks) > 1, "several masks", "one")
+
+
+def not_built(case: str, outcome: Outcome) -> Finding | None:
+    """Return a finding unless the outcome came from a program that was there."""
+    got = "cannot be told" if outcome.built is None else "another program"
+    return holds(case, outcome.built is False, "the same program", got)
+
+
+# Exact in float32, so that a rate loses nothing on its way to the program.
+DATA = (0.0, 0.125, 0.375, 0.875, 1.0)
+
+
+def rates_are_data(subject: Subject) -> Results:
+    for dtype in subject.info.dtypes:
+        x = sample(BLOCK, dtype)
+        for rates in (DATA, DATA[::-1]):
+            outcome = subject.run(Call(x, list(rates), dtype, "layers", key=KEY))
+            calls = [
+                Call(x, p, dtype, key=droppath.fold_in(KEY, layer)) for layer, p in enumerate(rates)
+            ]
+            want, case = np.stack([subject.run(call).y for call in calls]), f"{rates}, {dtype}"
+            yield equal(f"{case}, masks", (want != 0) * 1.0, (outcome.y != 0) * 1.0, "float32")
+            yield equal(case, want, outcome.y, dtype, 4)
+        if "compile" in subject.info.claims:
+            yield not_built(f"other rates, {dtype}", outcome)
+
+
+def mapped_is_alone(subject: Subject) -> Results:
+    keys = droppath.split(KEY, 5)
+    for mode in modes(subject):
+        for dtype in subject.info.dtypes:
+            call = Call(sample((5, *BLOCK), dtype), 0.37, dtype, options=named(mode))
+            got = subject.run(replace(call, op="mapped", key=keys)).y
+            pairs = zip(call.x, keys, strict=True)
+            want = [subject.run(replace(call, x=x, key=key)).y for x, key in pairs]
+            yield equal(f"{mode}, {dtype}", np.stack(want), got, dtype)
+
+
+def shards_change_nothing(subject: Subject) -> Results:
+    for mode in modes(subject):
+        options: dict[str, Any] = {"groups": 8} if mode == "balanced" else {}
+        made = replace(block(0.37, mode, **options), key=KEY)
+        plain = replace(made, op="drop_path", options={**named(mode), **options})
+        for call in (plain, made) if "residual" in subject.info.claims else (plain,):
+            for shards in (2, 4, 8):
+                one = with_claimed(subject, call)
+                case = f"{call.op}, {mode}, {shards} shards"
+                yield from same_call(subject, case, one, replace(one, shards=shards))
+
+
+def skipping_is_silent(subject: Subject) -> Results:
+    for shards in (2, 8):
+        call = with_claimed(subject, replace(block(0.37, "balanced", groups=8), key=KEY))
+        skips, dense = (
+            subject.run(replace(call, shards=shards, options={**call.options, "skip": skip}))
+            for skip in (True, False)
+        )
+        got, most = skips.collectives, dense.collectives
+        less = got is not None and most is not None and got <= most
+        yield holds(f"{shards} shards", less, f"at most {most} collectives", got)
+
+
 CHECKS = (
     Check("ARG-1", refuses_bad_rates),
     Check("ARG-2", refuses_bad_x),
@@ -763,9 +1055,19 @@ CHECKS = (
     Check("RES-1", kept_residuals, ("residual",)),
     Check("RES-2", dropped_residuals, ("residual",)),
     Check("RES-3", stream_keeps_its_dtype, ("residual",)),
+    Check("RES-4", runs_what_it_must, ("residual", "skip")),
+    Check("RES-5", skipping_changes_nothing, ("residual", "skip")),
+    Check("RES-6", arguments_follow_their_rows, ("residual",)),
+    Check("RES-7", gradient_of_a_block, ("residual", "gradient")),
     Check("SCHED-1", rules_over_depth, ("schedule",)),
     Check("SCHED-2", short_models, ("schedule",)),
     Check("SCHED-3", stages_nest, ("schedule",)),
     Check("SCHED-4", ramps_land, ("schedule",)),
     Check("SCHED-5", depth_is_expected, ("schedule",)),
+    Check("COMP-1", compiled_is_eager, ("compile", "keyed")),
+    Check("COMP-2", another_key_is_data, ("compile", "keyed")),
+    Check("COMP-3", rates_are_data, ("scan", "keyed")),
+    Check("COMP-4", mapped_is_alone, ("vmap", "keyed")),
+    Check("DIST-1", shards_change_nothing, ("shard", "keyed")),
+    Check("DIST-2", skipping_is_silent, ("collectives", "skip", "balanced", "keyed")),
 )

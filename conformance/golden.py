@@ -19,12 +19,12 @@ import numpy as np
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from conformance.checks import Check, Finding, Results, Subject, equal
+from conformance.checks import Check, Finding, Results, Subject, equal, scaled
 from conformance.protocol import Array, Call
 
 FOLDER = Path(__file__).with_name("vectors")
 VERSION = 1
-AREAS = ("apply", "gradient", "edge", "keys", "masks", "schedules")
+AREAS = ("apply", "gradient", "edge", "keys", "masks", "schedules", "residual")
 ROUNDED = ("y", "dx")  # what is wanted in the dtype of x
 
 
@@ -180,7 +180,7 @@ def _wanted(kind: str, want: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _call(entry: Mapping[str, Any], shape: tuple[int, ...]) -> Call:
-    """Return the call that an entry describes; its dtype counts for op drop_path only."""
+    """Return the call that an entry describes; its dtype counts where x does."""
     op, key, keep = entry["op"], entry.get("key"), entry.get("keep")
     words = None if key is None else np.array([int(word, 16) for word in key], np.uint32)
     options = {name: _option(value) for name, value in entry["options"].items()}
@@ -194,14 +194,19 @@ def _call(entry: Mapping[str, Any], shape: tuple[int, ...]) -> Call:
         p = p.tolist() if isinstance(p, np.ndarray) else p
         op = "drop_path" if op == "keep_mask" else op
         return Call(x, p, op=op, seed=None, key=words, options=options)
-    if op != "drop_path":
+    if op not in ("drop_path", "residual"):
         return Call(op=op, options=options)
+    if op == "residual":
+        w = _array(entry["per_sample"], (shape[0], *[1] * (len(shape) - 1)))
+        options |= {"branch": scaled, "per_sample": [w]}
     return Call(
         _array(entry["x"], shape),
         p,
         entry["dtype"],
+        op,
         training=entry["training"],
         seed=None if p == 0 or not entry["training"] else 0,
+        key=words,
         keep=None if keep is None else np.array(keep, bool),
         dy=_array(entry["dy"], shape) if "dy" in entry else None,
         options=options,

@@ -139,8 +139,8 @@ def test_the_masks_are_those_of_the_reference(key, p, mode, group, groups, start
 
 
 def test_no_number_is_subnormal():
-    of_rows = [v for v in VECTORS if v["op"] == "drop_path"]
-    assert len(of_rows) > 80
+    of_rows = [v for v in VECTORS if "x" in v]
+    assert len(of_rows) > 110
     for v in of_rows:
         values = [*numbers(v, "x"), *(numbers(v, "dy") if "dy" in v else []), *wanted(v)]
         smallest = 2.0 ** FORMATS[v["dtype"]][1]
@@ -148,7 +148,7 @@ def test_no_number_is_subnormal():
 
 
 def test_every_number_is_one_of_its_dtype():
-    for v in [v for v in VECTORS if v["op"] == "drop_path"]:
+    for v in [v for v in VECTORS if "x" in v]:
         finite = [x for x in numbers(v, "x") + wanted(v) if math.isfinite(x)]
         assert [nearest(Fraction(x), v["dtype"]) for x in finite] == finite, v["id"]
 
@@ -193,6 +193,28 @@ def test_bfloat16_overflows_in_the_last_rounding_only():
 def test_both_outcomes_of_the_batch_draw_are_there():
     seeds = [vector(f"masks/batch/b3/seed{seed}")["want"]["keep"] for seed in range(4)]
     assert {tuple(keep) for keep in seeds} == {(0, 0, 0), (1, 1, 1)}
+
+
+def test_the_vectors_of_a_spare_row_have_one_and_nan_in_every_dropped_row():
+    spare = [v for v in VECTORS if v["id"].startswith("residual/") and v["id"].endswith("/spare")]
+    assert len(spare) == 4
+    for v in spare:
+        kept = [not math.isnan(w) for w in numbers(v, "per_sample")]
+        mask = make_golden.keep_mask(make_golden.KEY, 0.37, 12, mode="balanced", groups=3)
+        assert kept == mask
+        # b p = 4 * 0.37 = 1.48: a group has room for 3 rows, and keeps 3 or 2
+        assert sorted(sum(kept[i : i + 4]) for i in (0, 4, 8)) == [2, 3, 3]
+
+
+def test_a_residual_is_summed_and_rounded_once():
+    v = vector("residual/float16/p0.37/argument")
+    s = float(np.float32(1 / (1 - 0.37)))  # times a power of 2, times 11 digits: exact in float64
+    x, w = numbers(v, "x"), numbers(v, "per_sample")
+    assert v["keep"] == [1, 0, 1, 1, 0, 1]
+    want = [
+        float(np.float16(x[i] + s * w[i // 2] * x[i])) for i in range(12) if i // 2 not in (1, 4)
+    ]
+    assert [y for i, y in enumerate(wanted(v)) if i // 2 not in (1, 4)] == want
 
 
 def test_there_are_few_enough_vectors_to_read():

@@ -205,6 +205,110 @@ def leaking(call: Call, x: Array, keep: Array) -> Array:
     return y
 
 
+def is_skipping(call: Call) -> bool:
+    """Return whether the call is of a residual block that may skip."""
+    return call.op == "residual" and call.options.get("skip") is not False
+
+
+def floored(call: Call, x: Array) -> Array:
+    """Return a balanced mask without the row that is kept for the fraction of b (1 - p)."""
+    keep = REFERENCE.draw(call, x)
+    if not (is_skipping(call) and call.options.get("mode") == "balanced" and keep.size):
+        return keep
+    rows = keep.reshape(call.options.get("groups", 1), -1)
+    most = int(rows.shape[1] * (1 - call.drop_prob))
+    return (rows & (rows.cumsum(1) <= most)).reshape(-1)
+
+
+def leaking_spare(call: Call, x: Array, keep: Array) -> Array:
+    """Return x + keep * branch(x) on the rows that run."""
+    y = REFERENCE.forward(call, x, keep)
+    if call.op == "residual" and not call.options.get("axis"):
+        spare = REFERENCE.rows(call, keep) & ~keep
+        per_sample = [w[spare].astype(x.dtype) for w in call.options.get("per_sample", ())]
+        y[spare] += 0 * call.options["branch"](x[spare], *per_sample)
+    return y
+
+
+def leaking_gradient(call: Call, dy: Array, keep: Array) -> Array:
+    """Return the gradient with 0 * J^T dy added on dropped rows."""
+    dx = REFERENCE.backward(call, dy, keep)
+    if call.op == "residual":
+        per_sample = [w[~keep].astype(dy.dtype) for w in call.options.get("per_sample", ())]
+        dx[~keep] += 0 * call.options["branch"](dy[~keep], *per_sample)
+    return dx
+
+
+def ungathered(call: Call, x: Array, keep: Array) -> Array:
+    """Return a block whose branch gets some rows of x, and of its arguments the first ones."""
+    if call.op != "residual":
+        return REFERENCE.forward(call, x, keep)
+    branch, given = call.options["branch"], call.options.get("per_sample", ())
+
+    def first(rows: Array, *taken: Array) -> Array:
+        pairs = zip(given, taken, strict=True)
+        return branch(rows, *(w[: len(own)].astype(own.dtype) for w, own in pairs))
+
+    return REFERENCE.forward(replace(call, options={**call.options, "branch": first}), x, keep)
+
+
+def resized(call: Call) -> dict[str, Any]:
+    """Return options whose per-sample arguments are repeated or cut to the batch."""
+    if "per_sample" not in call.options:
+        return dict(call.options)
+    batch = call.x.shape[call.options.get("axis", 0)]
+    fitting = [np.resize(w, (batch, *w.shape[1:])) for w in call.options["per_sample"]]
+    return {**call.options, "per_sample": fitting}
+
+
+def several(name: str, **changes: Callable[[Call], Any]) -> Part:
+    """Return a `compute` that runs the op of this name, of several masks, on a changed call."""
+
+    def compute(call: Call) -> Any:
+        given = {field: new(call) for field, new in changes.items()} if call.op == name else {}
+        return REFERENCE.compute(replace(call, **given))
+
+    return compute
+
+
+def compiling(
+    answer: Callable[[Call, Outcome], Outcome] = lambda call, outcome: outcome,
+) -> dict[str, Part]:
+    """Return the parts of a reference that claims a compiler and devices; answer: its fault.
+
+    NumPy has neither: the program is the call itself, made at the first call, and says nothing.
+    """
+    info = REFERENCE.info()
+    info = replace(info, claims=info.claims | {"compile", "collectives"})
+
+    def run(call: Call) -> Outcome:
+        return answer(call, replace(REFERENCE.run(call), built=False, collectives=0))
+
+    return {"info": lambda: info, "run": run}
+
+
+def frozen() -> Callable[[Call, Outcome], Outcome]:
+    """Return an answer that has the mask of the first key that the program was called with."""
+    first: dict[str, Any] = {}
+
+    def answer(call: Call, outcome: Outcome) -> Outcome:
+        if not call.compiled:
+            return outcome
+        key = first.setdefault(
+            f"{call.op} {call.options.keys()} {call.options.get('mode')}", call.key
+        )
+        return replace(outcome, y=REFERENCE.run(replace(call, key=key)).y)
+
+    return answer
+
+
+def other_draws(call: Call, outcome: Outcome) -> Outcome:
+    """Return the outcome of a program that draws by another rule."""
+    if not call.compiled:
+        return outcome
+    return REFERENCE.run(replace(call, key=droppath.fold_in(words(call), 1)))
+
+
 def without(**defaults: Any) -> Part:
     """Return a `run` that overwrites options that are given."""
     return calling(
@@ -401,12 +505,35 @@ MUTANTS = (
             replace(c, options={**c.options, "scale_by_keep": False}), x, keep
         ),
     ),
+    mutant(
+        "residual that takes any rate",
+        "ARG-1",
+        run=calling(drop_prob=lambda c: clipped(c) if c.op == "residual" else c.drop_prob),
+    ),
     mutant("residual that leaks", "RES-2", forward=leaking),
     mutant(
         "residual that promotes",
         "RES-3",
         run=answering(
             dtype=lambda c, o: "float32" if c.op == "residual" and c.dtype == "float16" else o.dtype
+        ),
+    ),
+    mutant("runs all rows", "RES-4", rows=lambda c, keep: np.ones_like(keep)),
+    mutant("runs floor(b (1 - p)) rows", "RES-4 RES-5", draw=floored, rows=lambda c, keep: keep),
+    mutant("spare rows that leak", "RES-4", forward=leaking_spare),
+    mutant(
+        "skips without the factor",
+        "RES-1 RES-5",
+        run=calling(options=lambda c: {**c.options, "scale_by_keep": not is_skipping(c)}),
+    ),
+    mutant("arguments stay where they are", "RES-5 RES-6", forward=ungathered),
+    mutant("arguments of any batch", "RES-6", run=calling(options=resized)),
+    mutant("gradient that leaks", "RES-7", backward=leaking_gradient),
+    mutant(
+        "gradient of the branch alone",
+        "RES-7",
+        run=answering(
+            dx=lambda c, o: o.dx - c.dy if c.op == "residual" and o.dx is not None else o.dx
         ),
     ),
     mutant(
@@ -435,5 +562,32 @@ MUTANTS = (
         "depth of what is dropped",
         "SCHED-5",
         compute=op("expected_depth", lambda rates: sum(rates)),
+    ),
+    mutant("another mask when compiled", "COMP-1", **compiling(other_draws)),
+    mutant("a coin frozen by the compiler", "COMP-2", **compiling(frozen())),
+    mutant(
+        "a program for each key",
+        "COMP-2",
+        **compiling(lambda c, o: replace(o, built=c.compiled)),
+    ),
+    mutant(
+        "the first layer's rate for all",
+        "COMP-3",
+        compute=several("layers", drop_prob=lambda c: [c.drop_prob[0]] * len(c.drop_prob)),
+    ),
+    mutant(
+        "one mask for all that is mapped",
+        "COMP-4",
+        compute=several("mapped", key=lambda c: c.key[:1].repeat(len(c.key), 0)),
+    ),
+    mutant(
+        "a mask that depends on the number of devices",
+        "DIST-1",
+        run=calling(key=lambda c: c.key if c.shards == 1 else droppath.fold_in(words(c), c.shards)),
+    ),
+    mutant(
+        "rows gathered from other devices",
+        "DIST-2",
+        **compiling(lambda c, o: replace(o, collectives=int(is_skipping(c)))),
     ),
 )

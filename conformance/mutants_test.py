@@ -7,7 +7,7 @@ import pytest
 
 import droppath
 from conformance.checks import CHECKS, Subject
-from conformance.mutants import MUTANTS
+from conformance.mutants import MUTANTS, compiling, mutant
 from conformance.runner import verdict_on
 
 SPEC = Path(droppath.__file__).with_name("SPEC.md").read_text(encoding="utf-8")
@@ -36,3 +36,10 @@ def test_a_mutant_is_rejected_by_the_clauses_it_names(mutant):
     assert [verdict.clause for verdict in verdicts if not verdict.findings] == []
     crashes = [f.got for v in verdicts for f in v.findings if f.want == "a result"]
     assert crashes == []
+
+
+def test_a_reference_that_claims_a_compiler_is_right_where_no_fault_is_put_in():
+    backend = mutant("no fault", "", **compiling()).backend()
+    subject = Subject(backend, backend.info())
+    verdicts = [verdict_on(CHECK_OF[clause], subject) for clause in CLAUSES]
+    assert [v.clause for v in verdicts if v.findings or v.untested] == []

@@ -5,7 +5,7 @@ itself travels as text. So an adapter needs no bfloat16 of its own, and no frame
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +27,12 @@ CAPABILITIES = {
     "scale_at": "options: scale_at",
     "model": "op 'model': the masks of a model's layers, from one key: y is [L, B], 1 where kept",
     "residual": "op 'residual': options['branch'] maps arrays by operators alone",
+    "skip": "op 'residual': options: skip; Outcome.ran, in training",
+    "compile": "Call.compiled runs the call in a program that a compiler made; Outcome.built",
+    "scan": "op 'layers': a program whose layers' rates are data; Outcome.built",
+    "vmap": "op 'mapped': drop_path mapped over x and keys",
+    "shard": "Call.shards splits the batch, over devices or into calls at their offsets",
+    "collectives": "Outcome.collectives, for residual calls of several shards",
     "random": "ops 'key', 'fold_in', 'split', 'random_bits'",
     "schedule": "ops 'drop_path_rates', 'ramp', 'expected_depth', 'kept_capacity'",
 }
@@ -52,7 +58,16 @@ class Call:
     x: float64 [..., B, ...], each number one of `dtype`. dy: the gradient of y, if dx is wanted.
     seed: what to seed the implementation's generator with, or to make its key from; None leaves the
     generator as it is and gives no key. key: uint32 [2], keep: bool [B], each instead of the seed.
-    options: further keyword arguments, named as in SPEC.md; only what is claimed is asked for.
+    options: further keyword arguments, named as in SPEC.md; only what is claimed is asked for. The
+    mode is "row" unless named. compiled: run a program, made once for all calls alike but in their
+    arrays and keys. shards: how many equal contiguous parts the batch is split into; for balanced
+    masks they divide the groups.
+
+    Further ops with x: "residual", whose options hold `branch` and perhaps `per_sample`, a list of
+    float64 [B, ...] of `dtype`; where dy is given the branch is linear in x, element by element, so
+    that it is its own vjp. "layers": drop_prob is a list; y[l] is drop_path of x at drop_prob[l]
+    with fold_in(key, l). "mapped": x is [N, B, ...] and key [N, 2]; y[i] is drop_path of x[i] with
+    key[i]. "model": see CAPABILITIES.
     """
 
     x: Array = field(default_factory=lambda: np.ones(1))
@@ -65,6 +80,8 @@ class Call:
     keep: Any = None
     dy: Array | None = None
     recompute: bool = False
+    compiled: bool = False
+    shards: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -72,7 +89,9 @@ class Call:
 class Outcome:
     """What came back. y, dx, x_after (x as it is after the call): float64. dtype: that of y.
 
-    drew: whether the state of a generator outside the call moved; None if that cannot be told.
+    None in what follows: it cannot be told. drew: whether the state of a generator outside the call
+    moved. ran: how many rows the branch ran on. built: whether a program had to be made for this
+    call. collectives: how many of its program's operations exchange data between devices.
     """
 
     y: Array
@@ -81,6 +100,42 @@ class Outcome:
     dx_dtype: str | None = None
     x_after: Array | None = None
     drew: bool | None = None
+    ran: int | None = None
+    built: bool | None = None
+    collectives: int | None = None
+
+
+def parts(call: Call) -> list[Call]:
+    """Return the calls that a call of several shards is split into, each at its offset."""
+    n, options = call.shards, call.options
+    axis = options.get("axis", 0)
+    rows, first = call.x.shape[axis] // n, options.get("offset", 0)
+    per_sample = [np.split(argument, n) for argument in options.get("per_sample", ())]
+
+    def part(i: int) -> Call:
+        mine = {**options, "offset": first + i * rows, "per_sample": [a[i] for a in per_sample]}
+        mine |= {"groups": options["groups"] // n} if "groups" in options else {}
+        return replace(
+            call,
+            x=np.split(call.x, n, axis)[i],
+            dy=None if call.dy is None else np.split(call.dy, n, axis)[i],
+            keep=None if call.keep is None else np.split(call.keep, n)[i],
+            shards=1,
+            options={k: v for k, v in mine.items() if k in options or k == "offset"},
+        )
+
+    return [part(i) for i in range(n)]
+
+
+def joined(outcomes: list[Outcome], axis: int = 0) -> Outcome:
+    """Return the outcome of a call from those of its parts: y and dx."""
+    dx = [outcome.dx for outcome in outcomes if outcome.dx is not None]
+    return replace(
+        outcomes[0],
+        y=np.concatenate([outcome.y for outcome in outcomes], axis),
+        dx=np.concatenate(dx, axis) if dx else None,
+        x_after=None,
+    )
 
 
 class Backend(Protocol):

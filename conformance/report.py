@@ -99,7 +99,7 @@ def _print_findings(verdict: Verdict, console: Console) -> None:
 
 
 def matrix(reports: Sequence[Report]) -> Table:
-    """Return implementations x clauses, a mark each."""
+    """Return implementations x areas, with a mark for each clause."""
     legend = "  ".join(f"{mark} {result}" for result, mark in MARKS.items())
     table = Table(box=None, padding=(0, 1, 0, 0), caption=legend)  # 80 columns hold all areas
     table.add_column("", overflow="fold")
@@ -107,12 +107,15 @@ def matrix(reports: Sequence[Report]) -> Table:
         table.add_column(area, no_wrap=True)
     for report in reports:
         areas = by_area(report)
-        cells = [
-            Text.assemble(*((MARKS[v.result], COLOURS[v.result]) for v in areas.get(area, ())))
-            for area in AREAS
-        ]
-        table.add_row(Text(report.backend), *cells)
+        table.add_row(Text(report.backend), *(_marks(areas.get(area, [])) for area in AREAS))
     return table
+
+
+def _marks(verdicts: list[Verdict]) -> Text:
+    """Return a mark for each clause of an area, or one where all are alike."""
+    results = [verdict.result for verdict in verdicts]
+    results = results[:1] if len(set(results)) == 1 else results
+    return Text.assemble(*((MARKS[result], COLOURS[result]) for result in results))
 
 
 def to_markdown(reports: Sequence[Report]) -> str:

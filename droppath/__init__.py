@@ -5,13 +5,19 @@ SPEC.md, beside this file, is the normative text; `droppath_torch` and `droppath
 
 from droppath.masks import keep_mask, kept_capacity
 from droppath.random import fold_in, key, random_bits, split
-from droppath.reference import drop_path, drop_path_residual, drop_path_vjp
+from droppath.reference import (
+    drop_path,
+    drop_path_residual,
+    drop_path_residual_vjp,
+    drop_path_vjp,
+)
 from droppath.schedules import drop_path_rates, expected_depth, ramp
 
 __all__ = [
     "drop_path",
     "drop_path_rates",
     "drop_path_residual",
+    "drop_path_residual_vjp",
     "drop_path_vjp",
     "expected_depth",
     "fold_in",

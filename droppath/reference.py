@@ -15,6 +15,7 @@ from droppath.arguments import (
     check_axis,
     check_drop_prob,
     check_keep,
+    check_per_sample,
     check_scale_at,
 )
 
@@ -58,8 +59,8 @@ def drop_path(
     # inf is the rounded product; dropped rows are multiplied too, and may hold anything
     with np.errstate(over="ignore", invalid="ignore"):
         kept = (x.astype(compute) * compute(s)).astype(x.dtype)  # SCALE-1, TYPE-1
-    column = mask.reshape([-1 if i == at else 1 for i in range(x.ndim)])  # MASK-1
-    return np.where(column, kept, np.zeros((), x.dtype))  # DROP-1: select, since inf * 0 is NaN
+    zero = np.zeros((), x.dtype)
+    return np.where(_column(mask, x.ndim, at), kept, zero)  # DROP-1: select, since inf * 0 is NaN
 
 
 def drop_path_vjp(dy: Array, keep: NDArray[np.bool_], drop_prob: float, **options: Any) -> Array:
@@ -75,33 +76,59 @@ def drop_path_vjp(dy: Array, keep: NDArray[np.bool_], drop_prob: float, **option
 
 def drop_path_residual(
     x: Array,
-    branch: Callable[[Array], Array],
+    branch: Callable[..., Array],
     keep: NDArray[np.bool_],
     drop_prob: float,
-    *,
+    *per_sample: Array,
+    run: NDArray[np.bool_] | None = None,
     training: bool = True,
     scale_by_keep: bool = True,
     scale_at: ScaleAt = "train",
     axis: int = 0,
 ) -> Array:
-    """Return x + s * branch(x) on kept samples, x bit for bit on the others.
+    """Return x + s * branch(x, *per_sample) on kept samples, x bit for bit on the others.
 
     branch: maps floating [..., n, ...] to the same shape, each sample by itself; it is called with
-    the kept samples only, and not at all if there are none. Other arguments and errors as in
-    `drop_path`. Returns an array of x's shape and dtype, whatever dtype the branch returns.
+    the kept samples and those of `run`, bool [B], and not at all if there are none. per_sample:
+    [B, ...] each, whose rows follow those of x. Other arguments and errors as in `drop_path`.
+    Returns an array of x's shape and dtype, whatever dtype the branch returns.
 
     >>> drop_path_residual(np.array([1.0, 3.0]), np.negative, np.array([True, False]), 0.5)
     array([-1.,  3.])
     """
     at = _batch_axis(x, keep, scale_at, axis)
+    check_per_sample([argument.shape for argument in per_sample], x.shape[at])
     mask, s = _mask_and_scale(keep, drop_prob, training, scale_by_keep, scale_at)
-    rows = (slice(None),) * at + (mask,)
+    ran = mask if run is None else mask | run
+    rows = (slice(None),) * at + (ran,)
     y = x.copy()  # RES-2
-    if mask.any():
-        f = branch(x[rows])
+    if ran.any():  # RES-4
+        f = branch(x[rows], *(argument[ran] for argument in per_sample))  # RES-6
         compute = _compute_type(x)
-        y[rows] = x[rows].astype(compute) + compute(s) * f.astype(compute)  # RES-1, RES-3
+        with np.errstate(over="ignore", invalid="ignore"):
+            kept = x[rows].astype(compute) + compute(s) * f.astype(compute)  # RES-1
+        y[rows] = np.where(_column(mask[ran], x.ndim, at), kept, x[rows])  # RES-3, RES-4: the spare
     return y
+
+
+def drop_path_residual_vjp(
+    dy: Array,
+    branch_vjp: Callable[..., Array],
+    keep: NDArray[np.bool_],
+    drop_prob: float,
+    *per_sample: Array,
+    **options: Any,
+) -> Array:
+    """Return dx for the gradient dy of `drop_path_residual`'s result: the same map of dy.
+
+    dx[i] = dy[i] + s * branch_vjp(dy, *per_sample)[i] if keep[i] else dy[i] (RES-7). branch_vjp:
+    returns J^T dy for rows of dy, J the derivative of the branch; where J depends on x, x is one of
+    per_sample. Other arguments, result and errors as in `drop_path_residual`.
+
+    >>> drop_path_residual_vjp(np.ones(2), np.negative, np.array([True, False]), 0.5)
+    array([-1.,  1.])
+    """
+    return drop_path_residual(dy, branch_vjp, keep, drop_prob, *per_sample, **options)
 
 
 def _mask_and_scale(
@@ -126,6 +153,10 @@ def _batch_axis(x: Array, keep: NDArray[np.bool_], scale_at: ScaleAt, axis: int)
     at = check_axis(axis, x.shape, x.dtype.name)
     check_keep(keep.shape, keep.dtype.name, x.shape[at])
     return at
+
+
+def _column(mask: NDArray[np.bool_], ndim: int, axis: int) -> NDArray[np.bool_]:
+    return mask.reshape([-1 if i == axis else 1 for i in range(ndim)])  # MASK-1
 
 
 def _compute_type(x: Array) -> type[np.floating[Any]]:

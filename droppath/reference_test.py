@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droppath import drop_path, drop_path_residual, drop_path_vjp
+from droppath import drop_path, drop_path_residual, drop_path_residual_vjp, drop_path_vjp
 
 FLOATS = "float64, float32, float16 or bfloat16"
 
@@ -148,6 +148,22 @@ def test_a_residual_that_keeps_no_row_does_not_run_its_branch():
         assert same_bits(drop_path_residual(x, pytest.fail, keep, p), x)
 
 
+def test_a_row_that_runs_and_is_dropped_leaves_no_trace():
+    x, w = np.array([1.0, -0.0, 3.0, 4.0]), np.array([1.0, NAN, 1.0, INF])
+    keep, spare = np.array([True, False, True, False]), np.array([False, True, False, False])
+    seen = []
+
+    def branch(rows, w):
+        seen.append(len(rows))
+        return rows * w
+
+    y = drop_path_residual(x, branch, keep, 0.5, w, run=spare)
+    dx = drop_path_residual_vjp(x, branch, keep, 0.5, w, run=spare)
+    assert same_bits(y, np.array([3.0, -0.0, 9.0, 4.0]))  # 1 + 2 * 1, 3 + 2 * 3
+    assert same_bits(dx, y)
+    assert seen == [3, 3]
+
+
 def test_a_residual_sums_before_it_rounds():
     x, f = np.array([1.0], np.float16), np.array([1844 * 2**-22], np.float16)
     # f / 0.9 = 2**-11 + 0.9 * 2**-22, so x + f / 0.9 is above the tie and rounds up to 1 + 2**-10;
@@ -159,6 +175,40 @@ def test_a_residual_along_another_axis():
     x = np.arange(6.0).reshape(2, 3)
     y = drop_path_residual(x, lambda rows: 10 * rows, KEEP, 0.5, axis=1)
     assert y.tolist() == [[0, 1, 42], [63, 4, 105]]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_per_sample_arguments_follow_their_rows(axis):
+    x = np.arange(6.0).reshape(3, 2)
+    a, b = np.array([[1.0], [2.0], [3.0]]), np.array([10.0, 20.0, 30.0])
+    seen = []
+
+    def branch(rows, a, b):
+        seen.append((a.tolist(), b.tolist()))
+        return rows * (a if axis == 0 else a[:, 0])
+
+    y = drop_path_residual(x.swapaxes(0, axis), branch, KEEP, 0.5, a, b, axis=axis)
+    # row 0 is x + 2 * 1 x, row 2 is x + 2 * 3 x
+    assert y.swapaxes(0, axis).tolist() == [[0, 3], [2, 3], [28, 35]]
+    assert seen == [([[1], [3]], [10, 30])]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_gradient_of_a_residual_is_dy_on_dropped_rows_whatever_the_branch_would_give(dtype):
+    x, dy = np.array([[3], [NAN], [5]], dtype), np.array([[1, -0.0], [-0.0, INF], [2, 4]], dtype)
+    # f = x^2, so that J^T dy = 2 x dy: 1 + 4 * 6 * 1, and 2 + 4 * 10 * 2, 4 + 4 * 10 * 4
+    dx = drop_path_residual_vjp(dy, lambda dy, x: 2 * x * dy, KEEP, 0.75, x)
+    assert same_bits(dx, np.array([[25, -0.0], [-0.0, INF], [82, 164]], dtype))
+    evaluated = drop_path_residual_vjp(dy[:1], lambda dy: 2 * dy, KEEP[:1], 0.75, training=False)
+    assert same_bits(evaluated, np.array([[3, -0.0]], dtype))
+
+
+def test_a_per_sample_argument_of_another_batch_is_refused():
+    for wrong in (np.ones(2), np.ones((1, 3)), np.ones(())):
+        with pytest.raises(ValueError) as error:
+            drop_path_residual(np.ones(3), np.multiply, KEEP, 0.1, wrong)
+        text = f"per_sample must begin with the batch of 3, got shape {wrong.shape}"
+        assert str(error.value) == text
 
 
 def residual_of_abs(x, *arguments, **options):

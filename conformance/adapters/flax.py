@@ -1,40 +1,70 @@
-"""droppath_flax behind the protocol, eager or jitted, on any device."""
+"""droppath_flax behind the protocol, eager or jitted, on one device or on several."""
 
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import droppath
-from conformance.protocol import Backend, Call, Info, Outcome
-from droppath_flax import drop_path, keep_mask
+from conformance.protocol import Backend, Call, Info, Outcome, joined, parts
+from droppath_flax import DropPath, DropPathResidual, drop_path, drop_path_residual
 
-CLAIMS = "gradient recompute keyed stateless keep batch balanced axis scale_by_keep scale_at model"
+CLAIMS = (
+    "gradient recompute keyed stateless keep batch balanced axis scale_by_keep scale_at model "
+    "residual skip compile scan vmap shard"
+)
+DEVICES = 8  # the most that the checks ask for
+COLLECTIVE = r"\b(?:all-gather|all-reduce|all-to-all|collective-\w+|reduce-scatter)(?:-start)?\("
+
+with suppress(RuntimeError):  # JAX has already counted its devices
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+
+Function = Any  # of a call's data, giving y and dx; or that compiled
 
 
 class Flax:
-    """Calls droppath_flax.drop_path; `seed` makes the key."""
+    """Calls droppath_flax.drop_path and drop_path_residual; `seed` makes the key."""
 
     def __init__(self, device: str | None = None, compiled: bool = False) -> None:
-        self.device = jax.devices(device)[0]
+        self.devices = jax.devices(device)
         self.compiled = compiled
+        self.program: tuple[str, Any] = "", None  # the last one, and which calls it is for
+        self.traced = 0
+        self.ran: list[int] = []
 
     def info(self) -> Info:
-        """Return the claims of droppath_flax."""
+        """Return the claims of droppath_flax; collectives are counted where there are devices."""
         how = "jit" if self.compiled else "eager"
         name = f"droppath_flax {version('droppath')}, jax {jax.__version__}, {how}"
+        claims = {*CLAIMS.split(), *(["collectives"] if len(self.devices) >= DEVICES else [])}
         dtypes = ("float64", "float32", "float16", "bfloat16")
-        return Info(f"{name}, {self.device.platform}", frozenset(CLAIMS.split()), dtypes)
+        return Info(f"{name}, {self.devices[0].platform}", frozenset(claims), dtypes)
 
     def run(self, call: Call) -> Outcome:
         """Return the outcome of one call."""
-        with jax.enable_x64(True), jax.default_device(self.device):
+        if call.shards > len(self.devices):
+            return joined([self.run(part) for part in parts(call)], call.options.get("axis", 0))
+        traced, collectives = self.traced, None
+        self.ran.clear()
+        with jax.enable_x64(True), jax.default_device(self.devices[0]):
             if call.op == "model":
                 return Outcome(self._model(call))
-            x = jnp.asarray(call.x, call.dtype)
-            y, dx = self._apply(call, x)
+            f, x, arrays = self._function(call), *self._arrays(call)
+            if call.compiled or self.compiled or call.op == "layers" or call.shards > 1:
+                f = self._compiled(call, f)
+            if call.shards > 1:
+                f = f.lower(x, *arrays).compile()
+                collectives = len(re.findall(COLLECTIVE, f.as_text()))
+            y, dx = f(x, *arrays)
+            jax.effects_barrier()
         return Outcome(
             np.asarray(y, np.float64),
             y.dtype.name,
@@ -42,39 +72,114 @@ class Flax:
             None if dx is None else dx.dtype.name,
             np.asarray(x, np.float64),
             drew=False,
+            ran=sum(self.ran),
+            built=self.traced > traced,
+            collectives=collectives,
         )
 
-    def _apply(self, call: Call, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        options: dict[str, Any] = {"deterministic": not call.training, **call.options}
-        key, keep = call.key, call.keep
-        if key is None and keep is None and call.seed is not None:
+    def _arrays(self, call: Call) -> tuple[jax.Array, tuple[Any, ...]]:
+        """Return x, and dy, per_sample, key, keep and rates: what of a call is data."""
+        key, axis = call.key, call.options.get("axis", 0)
+        if key is None and call.keep is None and call.seed is not None:
             key = droppath.key(call.seed)
+        rates = jnp.asarray(call.drop_prob) if call.op == "layers" else None
 
-        def f(x: jax.Array, key: Any) -> jax.Array:
-            return drop_path(x, call.drop_prob, key=key, keep=keep, **options)
+        def spread(array: np.ndarray, axis: int) -> jax.Array:
+            on_one = jnp.asarray(array, call.dtype)
+            if call.shards == 1:
+                return on_one
+            mesh = Mesh(np.array(self.devices[: call.shards]), ("batch",))
+            spec = PartitionSpec(*[None] * axis, "batch")
+            return jax.device_put(on_one, NamedSharding(mesh, spec))
 
-        f = jax.checkpoint(f) if call.recompute else f
-        if call.dy is None:
-            return (jax.jit(f) if self.compiled else f)(x, key), None
+        dy = None if call.dy is None else spread(call.dy, axis)
+        per_sample = [spread(argument, 0) for argument in call.options.get("per_sample", ())]
+        return spread(call.x, axis), (dy, per_sample, key, call.keep, rates)
 
-        def f_and_vjp(x: jax.Array, key: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-            y, vjp = jax.vjp(lambda x: f(x, key), x)
-            return y, vjp(dy)[0]
+    def _compiled(self, call: Call, f: Function) -> Any:
+        """Return f compiled, or the last program, if its call was alike in all but data."""
+        options = {k: v for k, v in call.options.items() if k != "per_sample"}
+        rate = None if call.op == "layers" else call.drop_prob
+        how = call.training, call.recompute, call.shards, call.dy is None
+        alike = repr((call.op, rate, *how, options))
+        if self.program[0] != alike:
 
-        return (jax.jit(f_and_vjp) if self.compiled else f_and_vjp)(
-            x, key, jnp.asarray(call.dy, call.dtype)
-        )
+            def noted(*arrays: Any) -> Any:
+                self.traced += 1
+                return f(*arrays)
+
+            self.program = alike, jax.jit(noted)
+        return self.program[1]
+
+    def _function(self, call: Call) -> Function:
+        """Return the function of a call's data that gives y and dx."""
+        p, options = call.drop_prob, {"deterministic": not call.training, **call.options}
+        options.pop("per_sample", None)
+        if call.op == "residual":
+            options = {"mode": "row", **options, "branch": self._noted(call)}
+
+        def apply(x: Any, per_sample: Any, key: Any, keep: Any) -> jax.Array:
+            if call.op == "residual":
+                block = partial(drop_path_residual, x, options["branch"], p, *per_sample)
+                return block(
+                    key=key, keep=keep, **{k: v for k, v in options.items() if k != "branch"}
+                )
+            return drop_path(x, p, key=key, keep=keep, **options)
+
+        def f(x: Any, dy: Any, per_sample: Any, key: Any, keep: Any, rates: Any) -> Any:
+            if call.op == "layers":
+                return scanned(x, key, rates), None
+            if call.op == "mapped":
+                return jax.vmap(lambda x, key: apply(x, [], key, None))(x, jnp.asarray(key)), None
+
+            def y(x: jax.Array) -> jax.Array:
+                return apply(x, per_sample, key, keep)
+
+            y = jax.checkpoint(y) if call.recompute else y
+            if dy is None:
+                return y(x), None
+            value, vjp = jax.vjp(y, x)
+            return value, vjp(dy)[0]
+
+        return f
+
+    def _noted(self, call: Call) -> Callable[..., jax.Array]:
+        """Return the branch, which notes how many rows it ran on when it runs, not when traced."""
+        branch, axis = call.options["branch"], call.options.get("axis", 0)
+        if call.dy is not None or call.shards > 1:
+            return branch
+
+        def noted(x: jax.Array, *per_sample: jax.Array) -> jax.Array:
+            rows = x.shape[axis]
+            jax.debug.callback(lambda: self.ran.append(rows))
+            return branch(x, *per_sample)
+
+        return noted
 
     def _model(self, call: Call) -> np.ndarray:
-        """Return the masks of a stack of layers, bool [L, B], layer l from fold_in(key, l)."""
-        key = jax.random.wrap_key_data(jnp.asarray(call.key), impl="threefry2x32")
-        masks = [
-            keep_mask(jax.random.fold_in(key, layer), p, len(call.x))
-            for layer, p in enumerate(call.drop_prob)
-        ]
+        """Return the masks of a stack of layers, [L, B], layer l from fold_in(key, l)."""
+        key, masks = jax.random.wrap_key_data(jnp.asarray(call.key), impl="threefry2x32"), []
+        for layer, p in enumerate(call.drop_prob):
+            own = jax.random.fold_in(key, layer)
+            if layer % 2:
+                block = DropPathResidual(jnp.ones_like, p, mode="row")
+                masks.append(block(jnp.zeros(len(call.x)), key=own) != 0)
+            else:
+                masks.append(DropPath(p)(jnp.ones(len(call.x)), key=own) != 0)
         return np.stack(masks).astype(np.float64)
 
 
+def scanned(x: jax.Array, key: jax.Array, rates: jax.Array) -> jax.Array:
+    """Return y of each layer, [L, ...], by a scan over the layers' rates."""
+    typed = jax.random.wrap_key_data(key, impl="threefry2x32")
+
+    def layer(_: None, given: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+        index, p = given
+        return None, drop_path(x, p, key=jax.random.fold_in(typed, index))
+
+    return lax.scan(layer, None, (jnp.arange(len(rates), dtype=jnp.uint32), rates))[1]
+
+
 def backend(device: str | None = None, compiled: bool = False) -> Backend:
-    """Return droppath_flax on the first JAX device of a platform."""
+    """Return droppath_flax on the JAX devices of a platform."""
     return Flax(device, compiled)

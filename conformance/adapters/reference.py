@@ -1,6 +1,7 @@
 """The NumPy reference behind the protocol: reference.py and masks.py of `droppath`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -8,13 +9,14 @@ import ml_dtypes
 import numpy as np
 
 import droppath
-from conformance.protocol import Array, Backend, Call, Info, Outcome
+from conformance.protocol import Array, Backend, Call, Info, Outcome, joined, parts
+from droppath.arguments import check_skip
 
 DRAWS = ("mode", "groups", "offset")
 APPLIES = ("scale_by_keep", "scale_at", "axis")
 CLAIMS = (
-    "gradient keyed stateless keep batch balanced axis scale_by_keep scale_at model residual "
-    "random schedule"
+    "gradient keyed stateless keep batch balanced axis scale_by_keep scale_at model residual skip "
+    "scan vmap shard random schedule"
 )
 
 
@@ -22,18 +24,20 @@ class Reference:
     """Draws with droppath.keep_mask, applies with droppath.drop_path; mutants.py replaces parts."""
 
     def info(self) -> Info:
-        """Return all that a NumPy implementation can claim."""
+        """Return all that NumPy can claim: it has no compiler, and a shard is a call of its own."""
         dtypes = ("float64", "float32", "float16", "bfloat16")
         return Info(f"droppath {version('droppath')}", frozenset(CLAIMS.split()), dtypes)
 
     def run(self, call: Call) -> Outcome:
         """Return the outcome of one call."""
+        if call.shards > 1:
+            return joined([self.run(part) for part in parts(call)], call.options.get("axis", 0))
         if call.op not in ("drop_path", "residual"):
             return Outcome(np.asarray(self.compute(call), np.float64))
         dtype = np.dtype(getattr(ml_dtypes, call.dtype, call.dtype))
-        x = call.x.astype(dtype)
+        x, ran = call.x.astype(dtype), list[int]()
         keep = self.draw(call, x)
-        y = self.forward(call, x, keep)
+        y = self.forward(counting(call, ran), x, keep)
         dx = None if call.dy is None else self.backward(call, call.dy.astype(dtype), keep)
         return Outcome(
             y.astype(np.float64),
@@ -42,6 +46,7 @@ class Reference:
             None if dx is None else dx.dtype.name,
             x.astype(np.float64),
             drew=False,
+            ran=sum(ran),
         )
 
     def draw(self, call: Call, x: Array) -> Array:
@@ -59,24 +64,68 @@ class Reference:
 
     def forward(self, call: Call, x: Array, keep: Array) -> Array:
         """Return y, of a residual block if the call is for one."""
-        options = {"training": call.training, **only(call.options, APPLIES)}
-        if call.op == "residual":
-            branch = call.options["branch"]
-            return droppath.drop_path_residual(x, branch, keep, call.drop_prob, **options)
-        return droppath.drop_path(x, keep, call.drop_prob, **options)
+        return self._apply(call, x, keep, droppath.drop_path, droppath.drop_path_residual)
 
     def backward(self, call: Call, dy: Array, keep: Array) -> Array:
         """Return dx."""
+        vjps = droppath.drop_path_vjp, droppath.drop_path_residual_vjp
+        return self._apply(call, dy, keep, *vjps)
+
+    def _apply(self, call: Call, x: Array, keep: Array, plain: Any, residual: Any) -> Array:
         options = {"training": call.training, **only(call.options, APPLIES)}
-        return droppath.drop_path_vjp(dy, keep, call.drop_prob, **options)
+        if call.op != "residual":
+            return plain(x, keep, call.drop_prob, **options)
+        per_sample = [argument.astype(x.dtype) for argument in call.options.get("per_sample", ())]
+        options["run"] = self.rows(call, keep)
+        return residual(x, call.options["branch"], keep, call.drop_prob, *per_sample, **options)
+
+    def rows(self, call: Call, keep: Array) -> Array:
+        """Return the rows that the branch runs on: bool [B], those kept and the spare ones."""
+        check_skip(skip := call.options.get("skip"))
+        if skip is False:
+            return np.ones_like(keep)
+        drawn = call.training and call.drop_prob != 0 and call.keep is None
+        if not (drawn and call.options.get("mode") == "balanced" and keep.size):
+            return keep
+        groups = call.options.get("groups", 1)
+        capacity = droppath.kept_capacity(call.drop_prob, len(keep), groups=groups) // groups
+        first = np.argsort(~keep.reshape(groups, -1), axis=1, kind="stable")[:, :capacity]
+        run = np.zeros((groups, len(keep) // groups), bool)
+        np.put_along_axis(run, first, True, axis=1)
+        return run.reshape(-1)
 
     def compute(self, call: Call) -> Any:
-        """Return the result of an op without x: of a model's layers, of keys or of schedules."""
+        """Return the result of an op of several masks, of keys or of schedules."""
+        if call.op in ("layers", "mapped"):
+            return np.stack([self.run(each).y for each in alone(call)])
         if call.op != "model":
             return getattr(droppath, call.op)(**call.options)
         keys = droppath.split(call.key, len(call.drop_prob))
         pairs = zip(keys, call.drop_prob, strict=True)
         return [droppath.keep_mask(key, p, len(call.x)) for key, p in pairs]
+
+
+def alone(call: Call) -> list[Call]:
+    """Return the calls of drop_path that the ops "layers" and "mapped" are."""
+    call = replace(call, op="drop_path")
+    if np.ndim(call.drop_prob):
+        keys = droppath.split(call.key, len(call.drop_prob))
+        pairs = zip(call.drop_prob, keys, strict=True)
+        return [replace(call, drop_prob=p, key=key) for p, key in pairs]
+    return [replace(call, x=x, key=key) for x, key in zip(call.x, call.key, strict=True)]
+
+
+def counting(call: Call, ran: list[int]) -> Call:
+    """Return the call with a branch that notes how many rows it ran on."""
+    if call.op != "residual":
+        return call
+    branch, axis = call.options["branch"], call.options.get("axis", 0)
+
+    def noted(x: Any, *per_sample: Any) -> Any:
+        ran.append(x.shape[axis])
+        return branch(x, *per_sample)
+
+    return replace(call, options={**call.options, "branch": noted})
 
 
 def only(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

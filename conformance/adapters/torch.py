@@ -1,59 +1,126 @@
 """droppath_torch behind the protocol, eager or compiled, on any device."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+from torch._dynamo import lookup_backend
 from torch.utils.checkpoint import checkpoint
 
-from conformance.protocol import Backend, Call, Info, Outcome
-from droppath_torch import DropPath, drop_path, keyed
+import droppath
+from conformance.protocol import Backend, Call, Info, Outcome, joined, parts
+from droppath_torch import DropPath, DropPathResidual, drop_path, drop_path_residual, keyed
 
-CLAIMS = "gradient recompute keyed keep batch balanced axis scale_by_keep scale_at model"
+CLAIMS = (
+    "gradient recompute keyed keep batch balanced axis scale_by_keep scale_at model residual skip "
+    "compile scan vmap shard"
+)
+
+Function = Callable[..., torch.Tensor]
 
 
 class Torch:
-    """Calls droppath_torch.drop_path; `seed` seeds torch's own generator."""
+    """Calls droppath_torch's functions; `seed` seeds torch's own generator.
+
+    compiled: every call, by Inductor; else those that ask for it, by AOTAutograd alone, which takes
+    a tenth of the time.
+    """
 
     def __init__(self, device: str = "cpu", compiled: bool = False) -> None:
         self.device = device
-        self.how = "compiled" if compiled else "eager"
-        self.drop_path: Callable[..., torch.Tensor] = drop_path
-        if compiled:  # each rate, shape and dtype anew: the suite takes minutes, and no limit
-            torch._dynamo.config.accumulated_recompile_limit = 1 << 20
-            torch._dynamo.config.recompile_limit = 1 << 20
-            self.drop_path = torch.compile(drop_path, fullgraph=True, dynamic=False)
+        self.compiled = compiled
+        self.built = 0
+        compiler = lookup_backend("inductor" if compiled else "aot_eager")
+
+        def noted(graph: Any, inputs: Any) -> Any:
+            self.built += 1
+            return compiler(graph, inputs)
+
+        # each rate, shape and dtype anew, and no limit to their number
+        torch._dynamo.config.accumulated_recompile_limit = 1 << 20
+        torch._dynamo.config.recompile_limit = 1 << 20
+        program = partial(torch.compile, backend=noted, fullgraph=True, dynamic=False)
+        self.eager: dict[str, Function] = {"drop_path": drop_path, "residual": drop_path_residual}
+        self.programs: dict[str, Function] = {op: program(f) for op, f in self.eager.items()}
+        self.programs["layers"] = program(layers)
 
     def info(self) -> Info:
-        """Return the claims of droppath_torch."""
+        """Return the claims of droppath_torch; under Inductor every call is compiled."""
+        how = "compiled" if self.compiled else "eager"
         name = f"droppath_torch {version('droppath')}, torch {torch.__version__}"
         dtypes = ("float64", "float32", "float16", "bfloat16")
-        return Info(f"{name}, {self.how}, {self.device}", frozenset(CLAIMS.split()), dtypes)
+        return Info(f"{name}, {how}, {self.device}", frozenset(CLAIMS.split()), dtypes)
 
     def run(self, call: Call) -> Outcome:
         """Return the outcome of one call."""
+        if call.shards > 1:
+            return joined([self.run(part) for part in parts(call)], call.options.get("axis", 0))
         if call.op == "model":
             return Outcome(self._model(call))
-        return outcome_of(call, self.device, lambda x: self._apply(call, x))
+        built, ran = self.built, list[int]()
+        outcome = outcome_of(call, self.device, lambda x: self._apply(call, x, ran))
+        return replace(outcome, ran=sum(ran), built=self.built > built)
 
-    def _apply(self, call: Call, x: torch.Tensor) -> torch.Tensor:
+    def _apply(self, call: Call, x: torch.Tensor, ran: list[int]) -> torch.Tensor:
+        if call.op == "layers":
+            keys = self._words(droppath.split(call.key, len(call.drop_prob)))
+            return self.programs["layers"](
+                x, x.new_tensor(call.drop_prob, dtype=torch.float64), keys
+            )
+        if call.op == "mapped":
+            return torch.vmap(lambda x, key: drop_path(x, call.drop_prob, key=key, **call.options))(
+                x, self._words(call.key)
+            )
+        f = (self.programs if call.compiled or self.compiled else self.eager)[call.op]
         options: dict[str, Any] = {"key": call.key, "keep": call.keep, **call.options}
+        options["key"] = self._words(call.key) if call.compiled else call.key
         if isinstance(call.keep, np.ndarray):
             options["keep"] = torch.from_numpy(call.keep)
-        if not call.recompute:
-            return self.drop_path(x, call.drop_prob, call.training, **options)
-        return checkpoint(
-            self.drop_path, x, call.drop_prob, call.training, use_reentrant=False, **options
-        )
+        arguments = [x, call.drop_prob, call.training]
+        if call.op == "residual":
+            options = {"mode": "row", **options}
+            branch = options.pop("branch")
+            noted = branch if call.compiled else counting(branch, options.get("axis", 0), ran)
+            per_sample = [x.new_tensor(w) for w in options.pop("per_sample", ())]
+            arguments = [x, noted, *arguments[1:], *per_sample]
+        if call.recompute:
+            return checkpoint(f, *arguments, use_reentrant=False, **options)
+        return f(*arguments, **options)
+
+    def _words(self, keys: np.ndarray) -> torch.Tensor:
+        """Return keys as a tensor, so that they are data of a program."""
+        return torch.from_numpy(keys.astype(np.int64)).to(self.device)
 
     def _model(self, call: Call) -> np.ndarray:
-        """Return the masks of a stack of DropPaths, bool [L, B], all from call.key."""
-        layers = torch.nn.ModuleList([DropPath(p) for p in call.drop_prob])
+        """Return the masks of a stack of both modules, [L, B], all from call.key."""
+        stack = torch.nn.ModuleList(
+            DropPathResidual(torch.ones_like, p, mode="row") if i % 2 else DropPath(p)
+            for i, p in enumerate(call.drop_prob)
+        )
         x = torch.ones(call.x.shape, device=self.device)
-        with keyed(layers, call.key):
-            return np.stack([to_numpy(layer(x))[:, 0] != 0 for layer in layers]) * 1.0
+        with keyed(stack, call.key):
+            ys = [module(x) - i % 2 for i, module in enumerate(stack)]
+        return np.stack([to_numpy(y)[:, 0] != 0 for y in ys]) * 1.0
+
+
+def layers(x: torch.Tensor, rates: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """Return y of each layer, [L, ...], whose rate and key are data."""
+    pairs = zip(rates.unbind(), keys.unbind(), strict=True)
+    return torch.stack([drop_path(x, p, key=key) for p, key in pairs])
+
+
+def counting(branch: Function, axis: int, ran: list[int]) -> Function:
+    """Return a branch that notes how many rows it runs on."""
+
+    def noted(x: torch.Tensor, *per_sample: torch.Tensor) -> torch.Tensor:
+        ran.append(x.shape[axis])
+        return branch(x, *per_sample)
+
+    return noted
 
 
 def outcome_of(call: Call, device: str, apply: Callable[[torch.Tensor], torch.Tensor]) -> Outcome:
