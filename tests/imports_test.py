@@ -24,8 +24,15 @@ MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's pa
     "conformance/make_golden.py": "numpy",
     "conformance/parity_plot.py": "numpy matplotlib conformance -conformance.adapters",
     "conformance/adapters/": "*",
+    "benchmarks/": "numpy matplotlib rich benchmarks",
+    "benchmarks/torch_": "torch timm torchvision droppath_torch benchmarks"
+    " conformance.adapters.torch_module",  # it imports a torchvision of another build
+    "benchmarks/flax_": "jax flax droppath_flax benchmarks",
     "examples/": "numpy jax flax optax orbax sklearn matplotlib rich tensorboardX"
     " droppath droppath_flax examples",
+    "examples/train_torch.py": "numpy torch droppath droppath_torch"
+    " examples.train_flax.config examples.train_flax.data",
+    "examples/twins.py": "numpy jax flax torch matplotlib examples",
 }
 
 
@@ -99,6 +106,8 @@ def test_every_file_imports_only_what_its_place_may(package):
         ("conformance/a.py", "from .adapters import torch", "conformance.adapters.torch"),
         ("conformance/make_golden.py", "import droppath.random", "droppath.random"),
         ("conformance/make_golden.py", "from . import checks", "conformance.checks"),
+        ("benchmarks/a.py", "import torch", "torch"),
+        ("benchmarks/flax_a.py", "import torch", "torch"),
         ("examples/a/b.py", "import torch", "torch"),
         ("examples/a/b.py", "import conformance", "conformance"),
     ],

@@ -1,0 +1,1 @@
+"""One command, one table: ours against the peers, in one run; `python -m benchmarks`."""

@@ -1,0 +1,99 @@
+"""How time is taken: all methods of a case in one process, one step of each by turns.
+
+A slow minute of the machine then falls on all of them alike. Each round has an order of its own, so
+that none always follows the same other.
+"""
+
+import random
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from benchmarks.cases import Block, Case
+from benchmarks.records import Record
+
+DRAWS = 10_000  # of a batch, for the realised rate
+FEWEST, MOST = 7, 200  # rounds: enough for quartiles; more does not narrow them
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A forward and backward, ready to be run to its end again and again; its peak in bytes."""
+
+    run: Callable[[], object]
+    memory: int
+
+
+class Setup(Protocol):
+    """A framework, eager or compiled; device is "cpu" or a GPU's name."""
+
+    name: str
+    device: str
+
+    def labels(self, block: Block) -> Mapping[str, str]:
+        """Return the methods that can be measured on a block, and what to call them."""
+
+    def prepare(self, case: Case, method: str) -> Step:
+        """Return the step of a method, compiled and run at least once."""
+
+    def realised_rate(self, method: str, drop_prob: float, batch: int, draws: int) -> float:
+        """Return the share of samples that a method drops in that many draws of a batch."""
+
+
+def measure(
+    case: Case, setups: Sequence[Setup], seconds: float, say: Callable[[str], None]
+) -> list[Record]:
+    """Return a record for each method in each setup of the case, timed for about `seconds`."""
+    steps = {}
+    for setup in setups:
+        if setup.name in case.setups:
+            labels = setup.labels(case.block)
+            for method in filter(labels.__contains__, case.methods):
+                say(f"{setup.name}, {labels[method]}")
+                steps[setup, method] = setup.prepare(case, method)
+    say(f"{len(steps)} steps by turns")
+    times = interleave({place: step.run for place, step in steps.items()}, seconds)
+    say("realised rates")
+    return [
+        Record(
+            case=case,
+            setup=setup.name,
+            method=method,
+            label=setup.labels(case.block)[method],
+            seconds=quartiles(times[setup, method]),
+            repeats=len(times[setup, method]),
+            memory=step.memory,
+            rate=setup.realised_rate(method, case.drop_prob, case.batch, DRAWS),
+            draws=DRAWS,
+        )
+        for (setup, method), step in steps.items()
+    ]
+
+
+def interleave(runs: Mapping[K, Callable[[], object]], seconds: float) -> dict[K, list[float]]:
+    """Return the seconds of each run in each round, after one round that is not counted."""
+    times: dict[K, list[float]] = {place: [] for place in runs}
+    order, shuffle = list(runs), random.Random(0).shuffle
+    for run in runs.values():
+        run()
+    start = time.perf_counter()
+    for rounds in range(MOST):
+        if rounds >= FEWEST and time.perf_counter() - start > seconds:
+            break
+        shuffle(order)
+        for place in order:
+            before = time.perf_counter()
+            runs[place]()
+            times[place].append(time.perf_counter() - before)
+    return times
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the lower quartile, the median and the upper quartile."""
+    low, median, high = np.percentile(values, (25, 50, 75))
+    return float(low), float(median), float(high)
