@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +17,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.cases import Case, on_cpu, on_cuda, quick
+from benchmarks.cases import MASKED, METHODS, Case, on_cpu, on_cuda, quick
 from benchmarks.machine import facts
 from benchmarks.measure import Setup, measure
 from benchmarks.plots import draw
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     command = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
     report = Report(facts(setups[0].device, command), left_out, [])
-    seconds = SECONDS["quick" if options.quick else "full"]
+    seconds = options.seconds or SECONDS["quick" if options.quick else "full"]
     run(cases, setups, seconds, report, path)
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table(report))
     for written in [path, *draw(report.records, path.with_suffix(""))]:
@@ -126,19 +127,31 @@ def _parser() -> Parser:
     add("--device", choices=("cpu", "cuda"), default="cpu", help="cpu: float32; cuda: bfloat16")
     add("--quick", action="store_true", help="small sizes, two minutes: shows that all of it runs")
     add("--only", nargs="+", default=[], metavar="NAME", help="groups of cases, such as vit-small")
+    add("--methods", nargs="+", default=list(METHODS), metavar="NAME", help="fewer, sampled better")
+    add("--seconds", type=float, help="of timed rounds a case, by default 20; 2 if quick")
     add("--json", type=Path, metavar="FILE", help="by default benchmarks/results/DEVICE.json")
     return parser
 
 
 def _chosen(options: argparse.Namespace) -> list[Case]:
-    """Return the cases of the grid, or of the groups that --only names."""
+    """Return the cases of the grid, of the groups and methods that are asked for."""
     grid = on_cuda if options.device == "cuda" else on_cpu
     cases = quick() if options.quick else grid()
     groups = list(dict.fromkeys(case.group for case in cases))
     for name in options.only:
         if name not in groups:
             raise Refused(f"--only must name one of {', '.join(groups)}, got {name}")
-    return [case for case in cases if case.group in (options.only or groups)]
+    for name in options.methods:
+        if name not in METHODS:
+            raise Refused(f"--methods must name one of {', '.join(METHODS)}, got {name}")
+    if options.seconds is not None and not options.seconds > 0:
+        raise Refused(f"--seconds must be above 0, got {options.seconds}")
+    wanted = {MASKED, *options.methods}  # ratios are to masking
+    return [
+        replace(case, methods=tuple(name for name in case.methods if name in wanted))
+        for case in cases
+        if case.group in (options.only or groups)
+    ]
 
 
 def _writable(options: argparse.Namespace) -> Path:

@@ -62,6 +62,8 @@ def test_the_command_measures_writes_and_prints(tmp_path, monkeypatch, capsys):
     ("arguments", "error"),
     [
         (["--only", "vit-huge"], "--only must name one of vit-small, "),
+        (["--methods", "ours"], "--methods must name one of none, timm, "),
+        (["--seconds", "0"], "--seconds must be above 0, got 0.0"),
         (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["--json"], "argument --json: expected one argument"),
         (["--json", f"{__file__}/x.json"], "--json must be a file that can be written: "),

@@ -1,19 +1,29 @@
 """Checkpoints of a run through Orbax: saved whole or not at all, the newest whole one restored.
 
-A checkpoint is named for the epochs done and holds a `State`: arrays only, nothing random. The
-digests of its files are kept beside, so that damage is found before anything is read. Not here:
-when to save.
+A checkpoint is named for the epochs done and holds a `State`, arrays only, nothing random, and the
+rows of metrics.csv up to it. The digests of its files are kept beside, so that damage is found
+before anything is read. Every process calls `save` and `restore_newest`; the first alone keeps the
+digests and judges. Not here: when to save.
 """
 
 import hashlib
+import io
 import json
-from collections.abc import Callable
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from examples.train_flax.config import Refused
+from examples.train_flax.devices import is_writer, writer_first
+from examples.train_flax.metrics import Row
 from examples.train_flax.step import State
 
 KEPT = 2  # so that one is whole while the newest is being damaged
@@ -24,39 +34,74 @@ def open_checkpoints(run_dir: Path) -> ocp.CheckpointManager:
     return ocp.CheckpointManager((run_dir / "checkpoints").absolute(), options=options)
 
 
-def save(manager: ocp.CheckpointManager, epoch: int, state: State) -> None:
-    """Write the state after `epoch` epochs, and wait until it is on disk under its final name."""
+def save(manager: ocp.CheckpointManager, epoch: int, state: State, rows: Sequence[Row]) -> None:
+    """Write the state after `epoch` epochs, and wait until it is on disk under its final name.
+
+    Raises: OSError if it cannot be written; those saved before stay as they are.
+    """
+    parts = ocp.args.Composite(
+        state=ocp.args.StandardSave(state._asdict()), rows=ocp.args.JsonSave(list(rows))
+    )
     _record(manager, without=epoch)  # an older digest of this epoch must not judge the new files
-    manager.save(epoch, args=ocp.args.StandardSave(state._asdict()))
-    manager.wait_until_finished()  # the next epoch uses the state's memory for its own
+    with _raising_alone():
+        manager.save(epoch, args=parts)
+        manager.wait_until_finished()  # the next epoch uses the state's memory for its own
     _record(manager)
+
+
+@contextmanager
+def _raising_alone() -> Iterator[None]:
+    """Have a full disk raise OSError and no more: Orbax would show the traceback of each array."""
+    logging.disable(logging.CRITICAL)
+    with redirect_stderr(io.StringIO()):
+        try:
+            yield
+        except (RuntimeError, ValueError) as error:
+            raise _disk_error(error) from error
+    logging.disable(logging.NOTSET)  # after an error not: the run ends, and Orbax has yet to say so
+
+
+def _disk_error(error: Exception) -> OSError:
+    """What the system said, in an error of TensorStore, which writes the arrays."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else OSError(str(error))
 
 
 def restore_newest(
     manager: ocp.CheckpointManager, abstract: State, say: Callable[[str], Any]
-) -> tuple[int, State] | None:
-    """Return (epochs done, state) of the newest whole checkpoint; None if none was ever saved.
+) -> tuple[int, State, list[Row]] | None:
+    """Return (epochs done, state, rows) of the newest whole checkpoint; None without any.
 
     Damaged newer ones are put aside, and said so. Raises Refused if all are damaged.
     """
     folder = Path(manager.directory)
     epochs = sorted(manager.all_steps(), reverse=True)
+    judged = writer_first(lambda: _newest_whole(folder, epochs, say))
+    whole = int(multihost_utils.broadcast_one_to_all(np.int32(judged or 0)))
+    if not whole:
+        return None
+    manager.reload()
+    parts = ocp.args.Composite(
+        state=ocp.args.StandardRestore(abstract._asdict()), rows=ocp.args.JsonRestore()
+    )
+    restored = manager.restore(whole, args=parts)
+    return whole, State(**restored.state), [Row(*cells) for cells in restored.rows]
+
+
+def _newest_whole(folder: Path, epochs: Sequence[int], say: Callable[[str], Any]) -> int:
+    """Return the first of epochs whose checkpoint is whole, those before it put aside; or 0."""
+    if not epochs:
+        return 0
     whole = next((epoch for epoch in epochs if _is_whole(folder / str(epoch))), None)
     if whole is None:
-        if epochs:
-            raise Refused(
-                f"no checkpoint in {folder} is whole; move the run's folder to start anew"
-            )
-        return None
+        raise Refused(f"no checkpoint in {folder} is whole; move the run's folder to start anew")
     for epoch in epochs[: epochs.index(whole)]:
         aside = _put_aside(folder / str(epoch))
         say(
             f"checkpoint {epoch} is damaged and now in {aside}; going on from checkpoint {whole}, "
             "the last complete one"
         )
-    manager.reload()
-    state = manager.restore(whole, args=ocp.args.StandardRestore(abstract._asdict()))
-    return whole, State(**state)
+    return whole
 
 
 def _digests(checkpoint: Path) -> dict[str, str]:
@@ -70,6 +115,8 @@ def _digests(checkpoint: Path) -> dict[str, str]:
 
 def _record(manager: ocp.CheckpointManager, without: int | None = None) -> None:
     """Write the digests of all checkpoints, or of all others, to digests.json in the run folder."""
+    if not is_writer():
+        return
     folder = Path(manager.directory)
     kept = {str(epoch) for epoch in manager.all_steps() if epoch != without}
     recorded = _recorded(folder)

@@ -1,5 +1,7 @@
 """Checkpoints: whatever is done to the newest, what is restored is one that was saved."""
 
+import logging
+import re
 import shutil
 
 import jax
@@ -8,12 +10,18 @@ import numpy as np
 import pytest
 
 from examples.train_flax.checkpoint import open_checkpoints, restore_newest, save
+from examples.train_flax.metrics import Row
 from examples.train_flax.step import State
 
 
 def state_after(epoch: int) -> State:
     weights = jax.random.normal(jax.random.key(epoch), (200, 50))
     return State({"w": weights}, {"mean": weights[0]}, ({"m": weights[1]},), jnp.int32(epoch))
+
+
+def rows_after(epoch: int) -> list[Row]:
+    thirds = [Row(e, 9 * e, e / 3, None, 1 / 7, 1e-9, 0.1, 2 / 3, 1e5 / 3, 1.0) for e in (1, 2, 3)]
+    return thirds[:epoch]
 
 
 ABSTRACT = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding),
@@ -25,14 +33,15 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     with open_checkpoints(folder) as manager:
         for epoch in (1, 2, 3):
-            save(manager, epoch, state_after(epoch))
+            save(manager, epoch, state_after(epoch), rows_after(epoch))
     return folder
 
 
 def restore(folder):
     said = []
     with open_checkpoints(folder) as manager:
-        epoch, state = restore_newest(manager, ABSTRACT, said.append)
+        epoch, state, rows = restore_newest(manager, ABSTRACT, said.append)
+    assert rows == rows_after(epoch)
     for got, want in zip(*map(jax.tree.leaves, (state, state_after(epoch))), strict=True):
         np.testing.assert_array_equal(got, want)
     return epoch, said
@@ -78,10 +87,36 @@ def test_a_flipped_bit_gives_the_one_before(saved, tmp_path):
 
 def test_a_checkpoint_saved_again_after_damage_is_the_newest(saved, tmp_path):
     folder = shutil.copytree(saved, tmp_path / "run")
-    shutil.rmtree(folder / "checkpoints" / "3" / "default")
+    shutil.rmtree(folder / "checkpoints" / "3" / "state")
     assert restore(folder)[0] == 2
     with open_checkpoints(folder) as manager:
-        save(manager, 3, state_after(3))
+        save(manager, 3, state_after(3), rows_after(3))
+    assert restore(folder) == (3, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "want"),
+    [
+        (
+            ValueError("RESOURCE_EXHAUSTED: a long story [os_error_code='28']"),
+            "[Errno 28] No space",
+        ),
+        (ValueError("another story"), "another story"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space"),
+    ],
+)
+def test_a_save_that_fails_says_what_the_system_said_and_keeps_the_others(
+    saved, tmp_path, monkeypatch, error, want
+):
+    def fail(*args, **options):
+        raise error
+
+    folder = shutil.copytree(saved, tmp_path / "run")
+    with open_checkpoints(folder) as manager:
+        monkeypatch.setattr(manager, "save", fail)
+        with pytest.raises(OSError, match=re.escape(want)):
+            save(manager, 4, state_after(3), [])
+        logging.disable(logging.NOTSET)  # a run would end here
     assert restore(folder) == (3, [])
 
 

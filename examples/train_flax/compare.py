@@ -1,65 +1,175 @@
-"""`python -m examples.train_flax.compare`: constant and stochastic depth, same recipe, one table.
+"""`python -m examples.train_flax.compare [--seeds N]`: constant and stochastic depth, one table.
 
-Both networks start from the same weights, see the same batches in the same order and are trained
-one after the other, in RUN_DIR-constant and RUN_DIR-stochastic; only drop_path_rate differs. Not
-here: several seeds, without which a difference in error may be luck.
+For each seed both networks start from the same weights, see the same batches in the same order and
+are trained one after the other; only drop_path_rate differs. The runs are in RUN_DIR-constant and
+RUN_DIR-stochastic, those of further seeds in folders that end in -seed1 and so on, and what came of
+them in RUN_DIR-compare/report.md. Not here: whether a difference in error is more than luck.
 """
 
+import argparse
 import dataclasses
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-import droppath
-from examples.train_flax.__main__ import pretend_devices
 from examples.train_flax.config import Config, Refused, command
+from examples.train_flax.devices import is_writer, start
 from examples.train_flax.loop import Result, train
-from examples.train_flax.metrics import seconds_a_step
-from examples.train_flax.model import layer_rates
+from examples.train_flax.metrics import images_per_second, mean_skipped, seconds_a_step
+from examples.train_flax.model import title
 from examples.train_flax.plots import draw_errors
+from examples.train_flax.report import (
+    duration,
+    expected_depth,
+    machine,
+    mean_and_deviation,
+    table,
+    write_markdown,
+)
 
 
-def run(cfg: Config) -> None:
-    """Train both, print the table, draw RUN_DIR-compare.png; repeated, go on or print the same."""
+class Runs(NamedTuple):
+    """One depth's runs, one a seed."""
+
+    configs: list[Config]
+    results: list[Result]
+
+
+def run(cfg: Config, seeds: str = "1") -> None:
+    """Train all, print the table, write the report; repeated, go on or print the same."""
     if cfg.drop_path_rate == 0:
         raise Refused("drop_path_rate must be above 0 to compare it with constant depth, got 0.0")
-    console = Console()
-    pretend_devices(cfg)
-    configs = {
-        name: dataclasses.replace(cfg, run_dir=f"{cfg.run_dir}-{name}", drop_path_rate=rate)
-        for name, rate in (("constant", 0.0), ("stochastic", cfg.drop_path_rate))
-    }
-    results = {name: train(each, console) for name, each in configs.items()}
-    title = f"ResNet-{cfg.depth}, constant and stochastic depth"
-    rows = {f"{name} depth": result.rows for name, result in results.items()}
-    draw_errors(title, rows, Path(f"{cfg.run_dir}-compare.png"))
-    console.print(table(configs, results))
+    if not seeds.isdecimal() or not int(seeds) >= 1:
+        raise Refused(f"seeds must be an integer of at least 1, got {seeds}")
+    start(cfg)
+    console = Console(quiet=not is_writer())
+    runs: dict[str, Runs] = {"constant": Runs([], []), "stochastic": Runs([], [])}
+    for number in range(int(seeds)):
+        for name, rate in (("constant", 0.0), ("stochastic", cfg.drop_path_rate)):
+            folder = f"{cfg.run_dir}-{name}" + (f"-seed{cfg.seed + number}" if number else "")
+            one = dataclasses.replace(
+                cfg, run_dir=folder, seed=cfg.seed + number, drop_path_rate=rate
+            )
+            runs[name].configs.append(one)
+            runs[name].results.append(train(one, console))
+    if is_writer():
+        write_comparison(runs, Path(f"{cfg.run_dir}-compare"))
+    console.print(screen_table(runs))
+    if saved := savings(runs):
+        console.print(saved, highlight=False)
 
 
-def table(configs: Mapping[str, Config], results: Mapping[str, Result]) -> Table:
-    """One line a run: the error after its last epoch, and what it cost. Fits 80 columns."""
-    images = next(iter(results.values())).test_images
-    grid = Table(caption=f"one of the {images} test images is {1 / images:.1%}; depth is in blocks")
-    grid.add_column("drop_path_rate")
-    for header in ("test error", "seconds a step", "expected depth", "parameters"):
-        grid.add_column(header, justify="right")
-    for name, cfg in configs.items():
-        result, rates = results[name], layer_rates(cfg)
+def screen_table(runs: Mapping[str, Runs]) -> Table:
+    """One line a depth. Fits 80 columns."""
+    constant = runs["constant"].results
+    images, seeds = constant[0].test_images, len(constant)
+    caption = f"one of the {images} test images is {1 / images:.1%}; depth is in branches"
+    if seeds > 1:
+        caption += f"; error: mean ± standard deviation of {seeds} seeds"
+    grid = Table(caption=caption)
+    headers = "drop_path_rate", "test error", "seconds a step", "expected depth", "parameters"
+    for header in headers:
+        first = header is headers[0]
+        grid.add_column(header, justify="left" if first else "right", no_wrap=first)
+    for name, (configs, results) in runs.items():
         grid.add_row(
-            f"{cfg.drop_path_rate:g} ({name})",
-            f"{result.rows[-1].test_error:.1%}",
-            f"{seconds_a_step(result.rows):.4f}",
-            f"{droppath.expected_depth(rates):.2f} of {len(rates)}",
-            f"{result.parameters:,}",
+            f"{configs[0].drop_path_rate:g} ({name})",
+            error(results),
+            f"{seconds(results):.4f}",
+            expected_depth(configs[0]),
+            f"{results[0].parameters:,}",
         )
     return grid
 
 
+def error(results: Sequence[Result]) -> str:
+    return mean_and_deviation([result.best.test_error for result in results], ".1%")
+
+
+def seconds(results: Sequence[Result]) -> float:
+    """The mean over seeds of the seconds a step, compilation left out."""
+    return statistics.fmean(seconds_a_step(result.rows) for result in results)
+
+
+def savings(runs: Mapping[str, Runs]) -> str | None:
+    """What batch mode might save, from its masks, and what it did, by the clock; else None."""
+    shares = [mean_skipped(result.rows) for result in runs["stochastic"].results]
+    known = [share for share in shares if share is not None]
+    if not known:
+        return None
+    constant, stochastic = (seconds(runs[name].results) for name in ("constant", "stochastic"))
+    return (
+        f"branches skipped by the draw: {mean_and_deviation(known, '.1%')}; "
+        f"time saved a step: {1 - stochastic / constant:.1%}"
+    )
+
+
+def write_comparison(runs: Mapping[str, Runs], folder: Path) -> None:
+    """Write report.md and error.png, both depths side by side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = {f"{name} depth": [r.rows for r in each.results] for name, each in runs.items()}
+    draw_errors(rows, folder / "error.png")
+    first, results = runs["stochastic"].configs[0], runs["stochastic"].results
+    saved = savings(runs)
+    seeds = f"{len(results)} seeds, mean ± standard deviation" if len(results) > 1 else "one seed"
+    columns = [depth_column(*each) for each in runs.values()]
+    reports = [
+        f"[{name}](../{name}/report.md)"
+        for each in runs.values()
+        for name in (Path(config.run_dir).name for config in each.configs)
+    ]
+    write_markdown(
+        folder / "report.md",
+        f"# Test error: {error(runs['constant'].results)} at constant depth, {error(results)} at "
+        "stochastic depth",
+        f"{title(first)}, {results[0].rows[-1].epoch} epochs, {seeds}; "
+        f"{results[0].test_images} test images; machine: {machine(first)}.",
+        table(
+            ["", *runs], ([what, *values] for what, *values in zip(COLUMN, *columns, strict=True))
+        ),
+        *([f"{saved.capitalize()}."] if saved else []),
+        "![error](error.png)\n\nTest error over the epochs; dots: the epochs that count.",
+        f"Each run by itself: {', '.join(reports)}.",
+    )
+
+
+COLUMN = (
+    "drop_path_rate",
+    "test error",
+    "last training loss",
+    "seconds a step",
+    "images/s",
+    "training time of a run",
+    "expected depth in branches",
+    "parameters",
+)
+
+
+def depth_column(configs: Sequence[Config], results: Sequence[Result]) -> list[str]:
+    """The values of COLUMN for one depth."""
+    return [
+        f"{configs[0].drop_path_rate:g}",
+        error(results),
+        mean_and_deviation([result.rows[-1].train_loss for result in results], ".3f"),
+        f"{seconds(results):.4f}",
+        f"{statistics.fmean(images_per_second(result.rows) for result in results):.0f}",
+        duration(results[0].rows),
+        expected_depth(configs[0]),
+        f"{results[0].parameters:,}",
+    ]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    return command(run, argv, __doc__)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--seeds", nargs="?", default="1", const="")
+    given, rest = own.parse_known_args(argv)
+    return command(partial(run, seeds=given.seeds), rest, __doc__)
 
 
 if __name__ == "__main__":

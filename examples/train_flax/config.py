@@ -7,19 +7,41 @@ here: any default that depends on the machine.
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 import droppath
 from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at
 from droppath.schedules import Rule
 
+Network: TypeAlias = Literal["preresnet", "resnet", "vit"]
+DType: TypeAlias = Literal["float32", "bfloat16"]
+Optimizer: TypeAlias = Literal["sgd", "adamw"]
+Schedule: TypeAlias = Literal["cosine", "steps"]
+
+# What is drawn; the places are part of every run's numbers.
+STREAMS = ("weights", "order", "shifts", "masks", "flips", "split")
+
+AT_LEAST_ONE = (
+    "train_images", "depth", "width", "patch", "heads", "groups", "epochs", "steps", "batch",
+    "checkpoint_every", "devices", "processes",
+)  # fmt: skip
+
 
 class Refused(Exception):
     """What the user must change, in one line; the commands print it and exit with code 2."""
+
+
+class Stopped(Exception):
+    """Why a run ended before its time, in one line; the commands print it and exit with `code`."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code
 
 
 def option(default: Any, text: str, *, same_numbers: bool = False) -> Any:
@@ -36,24 +58,52 @@ class Config:
 
     run_dir: str = option("runs/digits", "folder of this run", same_numbers=True)
     data_dir: str | None = option(
-        None, "an .npz file, or a folder that holds data.npz; by default scikit-learn's digits"
+        None, "an .npz file, or a folder of CIFAR-10 or MNIST files; by default sklearn's digits"
     )
     seed: int = option(0, "of everything random: weights, order, shifts, masks")
-    depth: int = option(20, "layers of the network, 6n + 2: three stages of n blocks")
-    width: int = option(16, "channels of the first stage; doubled in the second and in the third")
-    drop_path_rate: float = option(0.2, "largest drop_prob of a block; 0 trains constant depth")
+    validation: int = option(0, "training images kept apart to choose the best epoch by")
+    train_images: int | None = option(None, "training images to use, drawn by seed; by default all")
+    network: Network = option("preresnet", "preresnet: He 2016, resnet: Huang 2016, or vit")
+    depth: int = option(20, "layers of a ResNet, 6n + 2: three stages of n blocks; blocks of a vit")
+    width: int = option(16, "channels of a vit, or of a ResNet's first stage, then doubled twice")
+    patch: int = option(4, "side of a vit's patches, in pixels")
+    heads: int = option(3, "of a vit's attention")
+    drop_path_rate: float = option(0.2, "largest drop_prob of a branch; 0 trains constant depth")
     rule: Rule = option("linear", "how drop_prob grows from the first block to the last")
     mode: Mode = option("row", "how a step draws the samples that it drops")
+    groups: int = option(
+        1, "equal parts of a batch that balanced mode draws apart; best a multiple of the devices"
+    )
     scale_at: ScaleAt = option("train", "where 1/(1-p) is made up for; the paper does it at eval")
+    skip: bool = option(True, "compute no dropped branch, in batch mode, and a vit's in balanced")
+    dtype: DType = option("float32", "of activations; parameters and statistics are float32")
     epochs: int = option(30, "passes over the training images")
+    steps: int | None = option(None, "stop after so many in all, for a trial of the same schedule")
     batch: int = option(64, "images a step, over all devices")
-    learning_rate: float = option(0.1, "at the first step; falls to 0 along a half cosine")
+    optimizer: Optimizer = option("sgd", "sgd: with Nesterov's momentum, or adamw")
+    learning_rate: float = option(0.1, "the largest")
+    schedule: Schedule = option("cosine", "to 0, or in steps: divided by 10 at 50 %% and at 75 %%")
+    warmup_epochs: int = option(0, "epochs in which the learning rate rises from 0")
     momentum: float = option(0.9, "Nesterov's")
-    weight_decay: float = option(5e-4, "added to the gradient of every parameter")
+    weight_decay: float = option(5e-4, "of all parameters (sgd), or of all matrices (adamw)")
     shift: int = option(1, "largest random shift of a training image, in pixels each way")
+    flip: bool = option(False, "mirror every other training image, at random")
+    pixel_mean: bool = option(False, "subtract the mean of each pixel, not one mean for all")
     checkpoint_every: int = option(10, "epochs between checkpoints", same_numbers=True)
     devices: int | None = option(
         None, "devices that share each batch, by default all; a CPU can pretend", same_numbers=True
+    )
+    fsdp: bool = option(False, "share parameters among the devices too", same_numbers=True)
+    distributed: bool = option(
+        False, "train with other processes; a cluster says which", same_numbers=True
+    )
+    coordinator: str | None = option(
+        None, "HOST:PORT of process 0, where no cluster says so", same_numbers=True
+    )
+    processes: int | None = option(None, "how many, where no cluster says so", same_numbers=True)
+    process: int | None = option(None, "this one, from 0", same_numbers=True)
+    compilation_cache: str = option(
+        "~/.cache/droppath-jax", "folder of compiled programs; '' for none", same_numbers=True
     )
     tensorboard: bool = option(True, "write TensorBoard files too", same_numbers=True)
 
@@ -62,23 +112,87 @@ class Config:
         droppath.drop_path_rates(self.drop_path_rate, 1, rule=self.rule)
         check_mode(self.mode)
         check_scale_at(self.scale_at)
-        if self.depth < 8 or self.depth % 6 != 2:
-            raise ValueError(f"depth must be 6n + 2 with n at least 1, got {self.depth}")
-        for name in ("width", "epochs", "batch", "checkpoint_every", "devices"):
+        self._check_network()
+        for name in AT_LEAST_ONE:
             value = getattr(self, name)
             if value is not None and not value >= 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        for name in ("learning_rate", "weight_decay", "shift"):
+        for name in ("learning_rate", "weight_decay", "shift", "validation", "warmup_epochs"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(
                     f"{name} must be finite and not negative, got {getattr(self, name)}"
                 )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
+        if self.batch % self.groups:
+            raise ValueError(f"groups must divide the batch of {self.batch}, got {self.groups}")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be less than the {self.epochs} epochs, "
+                f"got {self.warmup_epochs}"
+            )
 
+    def _check_network(self) -> None:
+        if self.network == "vit":
+            if self.width % self.heads:
+                raise ValueError(f"heads must divide the width of {self.width}, got {self.heads}")
+        elif self.depth < 8 or self.depth % 6 != 2:
+            raise ValueError(f"depth must be 6n + 2 with n at least 1, got {self.depth}")
+
+
+RESNET110 = Config(  # Huang et al. 2016, section 4, and their code
+    run_dir="runs/resnet110",
+    data_dir="data/cifar-10-batches-bin",
+    validation=5000,
+    network="resnet",
+    depth=110,
+    drop_path_rate=0.5,
+    rule="paper",
+    mode="batch",
+    scale_at="eval",
+    epochs=500,
+    batch=128,
+    schedule="steps",
+    weight_decay=1e-4,
+    shift=4,
+    flip=True,
+    pixel_mean=True,
+)
 
 PRESETS = {
     "digits": Config(),  # about 1 % test error in a minute on 2 CPU cores
+    "fashion-mnist": Config(  # a small network, for a CPU
+        run_dir="runs/fashion-mnist",
+        data_dir="data/fashion-mnist",
+        depth=14,
+        width=8,
+        drop_path_rate=0.1,
+        epochs=3,
+        batch=128,
+        flip=True,
+        checkpoint_every=1,
+    ),
+    "resnet110": RESNET110,
+    "resnet110-row": dataclasses.replace(
+        RESNET110, run_dir="runs/resnet110-row", mode="row", scale_at="train"
+    ),
+    "vit": Config(
+        run_dir="runs/vit",
+        data_dir="data/cifar-10-batches-bin",
+        network="vit",
+        depth=9,
+        width=192,
+        mode="balanced",
+        groups=8,
+        epochs=100,
+        batch=256,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        warmup_epochs=5,
+        weight_decay=0.05,
+        shift=4,
+        flip=True,
+    ),
     "smoke": Config(  # the tests': learns something, in seconds
         run_dir="runs/smoke", depth=8, width=4, epochs=4, batch=128, checkpoint_every=1
     ),
@@ -131,9 +245,11 @@ def claim_run_dir(cfg: Config) -> Path:
     path = run_dir / "config.json"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        if not os.access(run_dir, os.W_OK):
+            raise Refused(f"run_dir must be a folder to write to, got {run_dir}")
         if path.exists():
             _check_same(cfg, json.loads(path.read_text()), path)
-        elif any(run_dir.iterdir()):
+        elif any(other.name != "config.part" for other in run_dir.iterdir()):
             raise Refused(f"run_dir must be new, empty or an earlier run's folder, got {run_dir}")
         else:
             draft = path.with_suffix(".part")
@@ -159,12 +275,18 @@ def _check_same(cfg: Config, there: Any, path: Path) -> None:
 
 
 def command(run: Callable[[Config], Any], argv: Sequence[str] | None, doc: str | None) -> int:
-    """Run a command line and return its exit code: 0, 2 if refused, 130 if interrupted."""
+    """Run a command line and return its exit code: 0, 2 if refused, 130 if interrupted.
+
+    A run that stopped has its own: 0 if it was told to and saved, 1 if it failed.
+    """
     try:
         run(parse(argv, (doc or "").split("\n\n")[0]))
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.code
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
@@ -46,6 +47,11 @@ def test_every_field_has_a_help_text():
         (["--momentum", "1"], "momentum must be in [0, 1), got 1.0"),
         (["--epochs", "0"], "epochs must be at least 1, got 0"),
         (["--devices", "0"], "devices must be at least 1, got 0"),
+        (["--steps", "0"], "steps must be at least 1, got 0"),
+        (["--validation", "-1"], "validation must be finite and not negative, got -1"),
+        (["--groups", "3"], "groups must divide the batch of 64, got 3"),
+        (["--network", "vit", "--heads", "5"], "heads must divide the width of 16, got 5"),
+        (["--warmup-epochs", "30"], "warmup_epochs must be less than the 30 epochs, got 30"),
     ],
 )
 def test_a_value_out_of_range_is_refused_in_one_line(argv, message, capsys):
@@ -103,7 +109,26 @@ def test_a_run_folder_that_is_a_file_is_refused(tmp_path):
         claim_run_dir(Config(run_dir=str(tmp_path / "file")))
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_folder_that_may_not_be_written_is_refused(known, tmp_path, monkeypatch):
+    cfg = Config(run_dir=str(tmp_path))
+    if known:
+        claim_run_dir(cfg)
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(Refused, match=f"run_dir must be a folder to write to, got {tmp_path}"):
+        claim_run_dir(cfg)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_options_that_change_no_number_may_change_in_a_resumed_run(tmp_path):
     cfg = Config(run_dir=str(tmp_path))
     claim_run_dir(cfg)
-    claim_run_dir(dataclasses.replace(cfg, devices=2, checkpoint_every=3, tensorboard=False))
+    claim_run_dir(
+        dataclasses.replace(cfg, devices=2, fsdp=True, checkpoint_every=3, tensorboard=False)
+    )
+
+
+def test_the_row_twin_of_resnet110_differs_in_how_it_draws_and_scales_alone():
+    paper, row = (dataclasses.asdict(PRESETS[name]) for name in ("resnet110", "resnet110-row"))
+    assert {name for name in paper if paper[name] != row[name]} == {"run_dir", "mode", "scale_at"}

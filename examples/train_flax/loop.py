@@ -1,24 +1,34 @@
 """The loop over epochs: train, evaluate, write a row, save; and the same again from a checkpoint.
 
 Repeating a command goes on where the last checkpoint stands and ends with the numbers of a run
-never interrupted, bit for bit. Not here: the mathematics, which is step.py's.
+never interrupted, bit for bit, however it was interrupted. With several processes all of them train
+and save; the first alone writes the other files and speaks. Not here: the mathematics, which is
+step.py's.
 """
 
+import signal
+import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
 
 from examples.train_flax.checkpoint import open_checkpoints, restore_newest, save
-from examples.train_flax.config import Config, claim_run_dir
+from examples.train_flax.config import Config, Stopped, claim_run_dir
 from examples.train_flax.data import Data, load
-from examples.train_flax.metrics import Row, append_row, keep_rows
-from examples.train_flax.plots import draw_run
+from examples.train_flax.devices import is_writer, writer_first
+from examples.train_flax.masks import skipped_share
+from examples.train_flax.metrics import Row, best_row, mean_skipped, open_record
+from examples.train_flax.model import layer_rates
+from examples.train_flax.progress import show_progress
+from examples.train_flax.report import Facts, write_report
 from examples.train_flax.step import (
     Run,
     State,
@@ -40,74 +50,141 @@ class Result(NamedTuple):
     parameters: int
     test_images: int
 
+    @property
+    def best(self) -> Row:
+        """The row that counts: of the lowest validation error; without validation, the last."""
+        return best_row(self.rows)
+
 
 def train(cfg: Config, console: Console, *, stop_after: int | None = None) -> Result:
-    """Train up to epoch cfg.epochs, or stop_after, from where the run folder stands."""
+    """Train up to epoch cfg.epochs, or stop_after, from where the run folder stands.
+
+    Raises: Stopped after SIGTERM, at a number that is not finite, and if the disk is full.
+    """
     data = load(cfg)
     run, placed = begin(cfg, data)
-    run_dir = claim_run_dir(cfg)
+    writer_first(lambda: claim_run_dir(cfg))
+    if not is_writer():
+        console = Console(quiet=True)
+    with _sigterm_noted() as noted, _disk_errors_told(cfg):
+        rows, state = train_epochs(run, placed, console, stop_after or run.epochs, noted)
+        if noted():
+            done = f"{len(rows)} of {run.epochs} epochs are saved"
+            raise Stopped(f"{cfg.run_dir}: {done}, stopped by SIGTERM; the same command goes on", 0)
+        result = Result(rows, state, count_parameters(state), len(data.test.labels))
+        if (skipped := mean_skipped(rows)) is not None:
+            console.print(
+                f"{cfg.run_dir}: the draw skipped {skipped:.1%} of all branches and steps"
+            )
+        if is_writer():
+            write_report(cfg, run.steps, rows, Facts(result.parameters, result.test_images))
+    return result
+
+
+def train_epochs(
+    run: Run, data: Data, console: Console, last: int, noted: Callable[[], bool]
+) -> tuple[list[Row], State]:
+    """Return the rows and the state after epoch `last`, or after the one in which noted() is so."""
+    cfg, run_dir = run.cfg, Path(run.cfg.run_dir)
     with open_checkpoints(run_dir) as manager:
         restored = restore_newest(manager, abstract_state(run, data), console.print)
-        done, state = restored or (0, fresh_state(run, data))
-        rows = keep_rows(run_dir / "metrics.csv", done)
-        console.print(f"{run_dir}: {done} of {cfg.epochs} epochs are done")
-        last = stop_after or cfg.epochs
-        with (
-            _progress(console, done, last) as progress,
-            _board(cfg, run_dir, rows) as board,
-        ):
+        done, state, rows = restored or (0, fresh_state(run, data), [])
+        console.print(f"{run_dir}: {done} of {run.epochs} epochs are done")
+        with _record(run, rows) as record, show_progress(console, done, last) as show:
             for epoch in range(done + 1, last + 1):
-                state, row = train_and_test(run, state, placed, epoch)
+                state, row, bad_step = train_and_test(run, state, data, epoch)
+                if bad_step:
+                    raise Stopped(_not_finite(cfg, bad_step, manager.latest_step()), 1)
                 rows.append(row)
-                append_row(run_dir / "metrics.csv", row, board)  # before its checkpoint
-                if epoch % cfg.checkpoint_every == 0 or epoch == cfg.epochs:
-                    save(manager, epoch, state)
-                progress.update(progress.task_ids[0], advance=1, numbers=_shown(row))
-    draw_run(cfg, run.steps, rows, run_dir / "plots")
-    return Result(rows, state, count_parameters(state), len(data.test.labels))
+                record(row)
+                stop = noted()
+                if stop or epoch % cfg.checkpoint_every == 0 or epoch == run.epochs:
+                    save(manager, epoch, state, rows)
+                show(row)
+                if stop:
+                    break
+    return rows, state
 
 
-def train_and_test(run: Run, state: State, data: Data, epoch: int) -> tuple[State, Row]:
-    """Return the state after epoch 1, 2, ..., and its row; the state that is given is used up."""
+def train_and_test(run: Run, state: State, data: Data, epoch: int) -> tuple[State, Row, int | None]:
+    """Return the state after epoch 1, 2, ..., its row, and the step that gave a NaN or infinity.
+
+    The state that is given is used up. Steps count from 1.
+    """
     start = time.perf_counter()
-    state, losses = train_epoch(run, state, data.train, epoch)
-    train_loss = float(np.mean(losses))  # waits for the devices
+    state, step_losses = train_epoch(run, state, data.train, epoch)
+    losses = np.asarray(step_losses)  # waits for the devices
     seconds = time.perf_counter() - start
     test_error, test_loss = evaluate(run, state, data.test)
-    step = epoch * run.steps
+    first, step = (epoch - 1) * run.steps, min(epoch * run.steps, run.last_step)
     row = Row(
         epoch=epoch,
         step=step,
-        train_loss=train_loss,
+        train_loss=float(losses.mean()),
+        validation_error=data.validation and float(evaluate(run, state, data.validation)[0]),
         test_error=float(test_error),
         test_loss=float(test_loss),
         learning_rate=float(learning_rate(run.cfg, run.steps)(step - 1)),
-        images_per_s=run.steps * run.cfg.batch / seconds,
+        skipped=skipped_share(run.cfg, first, step - first),
+        images_per_s=(step - first) * run.cfg.batch / seconds,
         seconds=seconds,
     )
-    return state, row
+    finite = np.append(np.isfinite(losses), all_finite(state))  # a last update may spoil the state
+    bad_step = None if finite.all() else min(first + int(finite.argmin()) + 1, step)
+    return state, row, bad_step
 
 
-def _progress(console: Console, done: int, last: int) -> Progress:
-    progress = Progress(
-        BarColumn(bar_width=10),
-        TextColumn("epoch {task.completed}/{task.total}, {task.fields[numbers]},"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left"),
-        console=console,
-        disable=done >= last,
+@jax.jit
+def all_finite(state: State) -> jax.Array:
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()
+
+
+def _not_finite(cfg: Config, step: int, checkpoint: int | None) -> str:
+    rates = ", ".join(f"{p:.3g}" for p in layer_rates(cfg))
+    good = "none" if checkpoint is None else f"{cfg.run_dir}/checkpoints/{checkpoint}"
+    return (
+        f"{cfg.run_dir}: the loss or an update is not finite at step {step}; layer rates: {rates}; "
+        f"last good checkpoint: {good}"
     )
-    progress.add_task("", total=last, completed=done, numbers="compiling")
-    return progress
 
 
-def _shown(row: Row) -> str:
-    error, speed = f"{row.test_error:.2%}", f"{row.images_per_s:.0f}"
-    return f"loss {row.train_loss:.3f}, test error {error}, {speed} images/s"
+def _record(run: Run, rows: list[Row]) -> AbstractContextManager[Callable[[Row], None]]:
+    if not is_writer():
+        return nullcontext(lambda row: None)
+    tensorboard = run.cfg.tensorboard and len(rows) < run.epochs
+    return open_record(Path(run.cfg.run_dir), rows, tensorboard=tensorboard)
 
 
-def _board(cfg: Config, run_dir: Path, rows: list[Row]) -> AbstractContextManager[Any]:
-    """A TensorBoard writer that voids what an interrupted run wrote beyond `rows`."""
-    if not cfg.tensorboard or len(rows) >= cfg.epochs:
-        return nullcontext()
-    return SummaryWriter(str(run_dir / "tensorboard"), purge_step=rows[-1].step + 1 if rows else 0)
+@contextmanager
+def _sigterm_noted() -> Iterator[Callable[[], bool]]:
+    """Give what says whether SIGTERM has come, to this process or to any other of the run.
+
+    Every process must ask at the same places. Outside the main thread SIGTERM ends the run at once.
+    """
+    came = threading.Event()
+
+    def noted() -> bool:
+        if jax.process_count() == 1:
+            return came.is_set()
+        return bool(multihost_utils.process_allgather(np.array(came.is_set())).any())
+
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: came.set())
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not Python's, as JAX's
+
+
+@contextmanager
+def _disk_errors_told(cfg: Config) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Stopped(
+            f"{cfg.run_dir}: {error}; what was saved stands, and once there is space the same "
+            "command goes on",
+            1,
+        ) from error

@@ -2,7 +2,11 @@
 
 import dataclasses
 import io
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -12,7 +16,7 @@ from rich.console import Console
 from examples.train_flax import loop
 from examples.train_flax.__main__ import main
 from examples.train_flax.config import PRESETS, Config, Refused
-from examples.train_flax.metrics import read_rows
+from examples.train_flax.metrics_test import read_rows
 
 TIMES = {"images_per_s": 0.0, "seconds": 0.0}
 
@@ -57,10 +61,13 @@ def test_a_run_learns_and_leaves_its_files(whole):
         "digests.json",
         "metrics.csv",
         "plots",
+        "report.md",
         "tensorboard",
     }
     pictures = {path.name for path in (folder / "plots").iterdir()}
-    assert pictures == {"loss.png", "error.png", "kept_layers.png"}
+    assert pictures == {
+        "depth.png", "error.png", "kept_layers.png", "learning_rate.png", "loss.png",
+    }  # fmt: skip
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"3", "4"}
 
 
@@ -81,6 +88,105 @@ def test_a_line_cut_short_is_written_again(whole, copy):
     result, _ = train(config_in(copy))
     assert_same_run(result, whole[1])
     assert read_rows(metrics) == result.rows
+
+
+def test_a_finished_run_gets_its_rows_back_from_the_checkpoint(whole, copy):
+    metrics = copy / "metrics.csv"
+    before = metrics.read_bytes()
+    metrics.write_bytes(before[:-200])  # rows of the checkpoint with it
+    train(config_in(copy))
+    assert metrics.read_bytes() == before
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_sigterm_saves_and_exits_with_0_and_the_command_goes_on(
+    whole, tmp_path, monkeypatch, capsys, every
+):
+    argv = ["--preset", "smoke", "--run-dir", str(tmp_path), "--checkpoint-every", str(every)]
+    evaluate, epochs = loop.evaluate, []
+
+    def evaluate_and_be_told(*args):
+        epochs.append(len(epochs) + 1)
+        if epochs == [1, 2]:
+            signal.raise_signal(signal.SIGTERM)
+        return evaluate(*args)
+
+    monkeypatch.setattr(loop, "evaluate", evaluate_and_be_told)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(argv) == 0
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert capsys.readouterr().err == (
+        f"{tmp_path}: 2 of 4 epochs are saved, stopped by SIGTERM; the same command goes on\n"
+    )
+    result, said = train(config_in(tmp_path))
+    assert "2 of 4 epochs are done" in said
+    assert_same_run(result, whole[1])
+
+
+@pytest.mark.parametrize(("bad", "step"), [("loss", 23), ("state", 30)])
+def test_a_nan_stops_the_run_and_no_checkpoint_holds_it(tmp_path, monkeypatch, capsys, bad, step):
+    train_epoch = loop.train_epoch
+
+    def spoil(run, state, images, epoch):
+        state, losses = train_epoch(run, state, images, epoch)
+        if epoch == 3 and bad == "loss":
+            losses = losses.at[2:].set(np.nan)
+        elif epoch == 3:
+            state = state._replace(opt_state=jax.tree.map(lambda a: a / 0, state.opt_state))
+        return state, losses
+
+    monkeypatch.setattr(loop, "train_epoch", spoil)
+    assert main(["--preset", "smoke", "--run-dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"{tmp_path}: the loss or an update is not finite at step {step}; "
+        f"layer rates: 0, 0.1, 0.2; last good checkpoint: {tmp_path}/checkpoints/2\n"
+    )
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"1", "2"}
+    assert len(read_rows(tmp_path / "metrics.csv")) == 2
+
+
+# A limit on the size of a file fails a write as a full disk does, with another number.
+FULL_DISK = """
+import resource, sys
+from examples.train_flax import loop
+from examples.train_flax.__main__ import main
+
+train_and_test, limit = loop.train_and_test, int(sys.argv.pop())
+
+def fill(*args):
+    result = train_and_test(*args)
+    if args[-1] == 3:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    return result
+
+loop.train_and_test = fill
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [50, 600], ids=["metrics.csv", "checkpoint"])
+def test_a_full_disk_is_told_in_one_line_and_loses_nothing(whole, tmp_path, limit):
+    folder, cache = tmp_path / "run", whole[0].parent / "cache"
+    argv = ["--preset", "smoke", "--run-dir", str(folder), "--compilation-cache", str(cache)]
+    argv += ["--no-tensorboard", str(limit)]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", FULL_DISK, *argv]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{folder}: [Errno 27] File too large")
+    assert line.endswith(
+        "; what was saved stands, and once there is space the same command goes on"
+    )
+    result, said = train(config_in(folder))
+    assert "2 of 4 epochs are done" in said
+    assert_same_run(result, whole[1])
+
+
+def test_a_run_killed_while_it_claimed_its_folder_begins_anew(tmp_path):
+    (tmp_path / "config.part").write_text('{"run_d')
+    assert "0 of 4 epochs are done" in train(config_in(tmp_path), stop_after=1)[1]
 
 
 def test_a_finished_run_repeats_its_numbers_without_training(whole, copy, monkeypatch):

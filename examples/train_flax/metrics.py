@@ -1,19 +1,21 @@
 """metrics.csv, one row an epoch, and the same numbers for TensorBoard.
 
-Numbers are written so that they read back bit for bit. A row is on disk before its epoch's
-checkpoint is, so a resumed run finds at least the rows that it needs: `keep_rows` cuts the others,
-and a line cut short by a crash with them.
+Numbers are written so that they read back bit for bit. Each checkpoint holds the rows up to it, so
+that a resumed run writes the file anew, whatever became of it. Not here: what the screen shows.
 """
 
 import csv
+import os
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from tensorboardX import SummaryWriter
-
-from examples.train_flax.config import Refused
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 
 class Row(NamedTuple):
@@ -22,63 +24,81 @@ class Row(NamedTuple):
     epoch: int  # epochs done
     step: int  # steps done
     train_loss: float  # mean over the epoch's steps
+    validation_error: float | None  # share of the validation images, None without any
     test_error: float  # share of the test images
     test_loss: float
     learning_rate: float  # of the epoch's last step
+    skipped: float | None  # share of the epoch's block-steps that batch mode closed
     images_per_s: float  # in training; compilation counts in a process's first epoch
     seconds: float  # of training
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Return the rows up to the first that is not whole; none if there is no file."""
-    rows: list[Row] = []
-    if not path.exists():
-        return rows
-    with path.open(newline="", errors="replace") as lines:
-        next(lines, None)  # the header
-        for line in lines:
-            row = _parse(line)
-            if row is None or row.epoch != len(rows) + 1:
-                break
-            rows.append(row)
-    return rows
+class Record(Protocol):
+    def __call__(self, row: Row) -> None: ...
 
 
-def _parse(line: str) -> Row | None:
-    cells = next(csv.reader([line]), [])
-    if not line.endswith("\n") or len(cells) != len(Row._fields):
-        return None
-    try:
-        return Row(
-            *(kind(cell) for kind, cell in zip(Row.__annotations__.values(), cells, strict=True))
-        )
-    except ValueError:
-        return None
+def best_row(rows: Sequence[Row]) -> Row:
+    """Return the row of the lowest validation error, the first of equals; without any, the last."""
+    judged = [row for row in rows if row.validation_error is not None]
+    return min(judged, key=lambda row: row.validation_error or 0.0) if judged else rows[-1]
 
 
-def keep_rows(path: Path, epochs: int) -> list[Row]:
-    """Cut metrics.csv to the rows of the first `epochs` epochs, and return them."""
-    rows = read_rows(path)[:epochs]
-    if len(rows) < epochs:
-        raise Refused(
-            f"{path} must hold the checkpoint's {epochs} epochs, got {len(rows)} whole rows"
-        )
+def seconds_a_step(rows: Sequence[Row]) -> float:
+    """The median over all epochs but the first, which compiles, if there are others."""
+    before = [0, *(row.step for row in rows)]
+    each = [row.seconds / (row.step - done) for row, done in zip(rows, before, strict=False)]
+    return statistics.median(each[1:] or each)
+
+
+def images_per_second(rows: Sequence[Row]) -> float:
+    """The median over all epochs but the first, which compiles, if there are others."""
+    return statistics.median(row.images_per_s for row in rows[1:] or rows)
+
+
+def mean_skipped(rows: Sequence[Row]) -> float | None:
+    """The share of all block-steps that batch mode closed; None in other modes."""
+    shares = [row.skipped for row in rows if row.skipped is not None]
+    return statistics.fmean(shares) if shares else None
+
+
+@contextmanager
+def open_record(run_dir: Path, rows: Sequence[Row], *, tensorboard: bool) -> Iterator[Record]:
+    """Begin metrics.csv, and TensorBoard's files, with `rows` and give what adds a row to them."""
+    path = run_dir / "metrics.csv"
+    _write_rows(path, rows)
+    with _open_board(run_dir / "tensorboard", rows) if tensorboard else nullcontext() as board:
+
+        def add(row: Row) -> None:
+            with path.open("a", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow(row)
+            if board:
+                _write_scalars(board, row)
+
+        yield add
+
+
+def _write_rows(path: Path, rows: Sequence[Row]) -> None:
     draft = path.with_suffix(".part")
     with draft.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([Row._fields, *rows])
     draft.replace(path)  # whole or not at all
-    return rows
 
 
-def append_row(path: Path, row: Row, board: SummaryWriter | None) -> None:
-    with path.open("a", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerow(row)
-    if board:
-        for name, value in zip(Row._fields[2:], row[2:], strict=True):
-            board.add_scalar(name, value, row.step)
-        board.flush()
+def _open_board(folder: Path, rows: Sequence[Row]) -> AbstractContextManager[Any]:
+    """A file of events that voids what an interrupted run wrote beyond `rows`.
+
+    Not a SummaryWriter: the thread of that dies when the disk is full, and the run then hangs.
+    """
+    folder.mkdir(exist_ok=True)
+    board = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+    start = SessionLog(status=SessionLog.START)
+    board.write_event(Event(step=rows[-1].step + 1 if rows else 0, session_log=start))
+    return closing(board)
 
 
-def seconds_a_step(rows: Sequence[Row]) -> float:
-    """The median over epochs, so that the compilation in a process's first does not count."""
-    return statistics.median(row.seconds * row.epoch / row.step for row in rows)
+def _write_scalars(board: Any, row: Row) -> None:
+    for name, value in zip(Row._fields[2:], row[2:], strict=True):
+        if value is not None:
+            of_row = {"step": row.step, "wall_time": time.time()}
+            board.write_event(Event(summary=scalar(name, value), **of_row))
+    board.flush()

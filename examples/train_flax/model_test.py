@@ -1,6 +1,7 @@
-"""The network: its size, its convolution, and which key a layer draws from."""
+"""Which network a config names, and what all of them keep to."""
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -8,70 +9,57 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import droppath
 from examples.train_flax.config import PRESETS
-from examples.train_flax.model import (
-    build_model,
-    convolve_by_matmul,
-    convolve_by_xla,
-    layer_rates,
-    shortcut,
-)
+from examples.train_flax.model import build_model, layer_rates, title
 
-CFG = dataclasses.replace(PRESETS["smoke"], drop_path_rate=0.9, rule="uniform")
 KEY = jax.random.key(5)
+TINY = {
+    "preresnet": dataclasses.replace(PRESETS["smoke"], rule="uniform"),
+    "resnet": dataclasses.replace(PRESETS["resnet110"], depth=8, width=4),
+    "vit": dataclasses.replace(PRESETS["vit"], depth=1, width=12, groups=2, rule="uniform"),
+}
 IMAGES = jax.random.normal(jax.random.key(1), (6, 8, 8, 1))
 
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [7, 8])
-def test_the_convolution_by_matmul_is_the_convolution(stride, size):
-    x = jax.random.normal(jax.random.key(2), (2, size, size, 3))
-    kernel = jax.random.normal(jax.random.key(3), (3, 3, 3, 5))
-    want = convolve_by_xla(x, kernel, stride)
-    np.testing.assert_allclose(convolve_by_matmul(x, kernel, stride), want, rtol=0, atol=1e-5)
+networks = pytest.mark.parametrize("network", TINY)
 
 
-def test_depth_counts_convolutions_and_the_last_layer():
-    model = nnx.eval_shape(lambda: build_model(PRESETS["digits"], (8, 8, 1), 10, KEY))
-    params = jax.tree.leaves(nnx.state(model, nnx.Param))
-    kernels = [p.shape for p in params if len(p.shape) == 4]
-    assert len(kernels) + 1 == PRESETS["digits"].depth
-    # stem 9*16; 3 blocks a stage: 6*9*16^2, then 9*(c*2c + 5*4c^2) for c = 16 and 32; BN and head
-    convolutions = 144 + 54 * 256 + 9 * (512 + 5 * 1024) + 9 * (2048 + 5 * 4096)
-    norms = 2 * (6 * 16 + (16 + 5 * 32) + (32 + 5 * 64) + 64)
-    assert sum(p.size for p in params) == convolutions + norms + 64 * 10 + 10
+@cache
+def logits(network, **changed):
+    """Return the initial parameters, and the logits in training for each of two keys."""
+    model = build_model(dataclasses.replace(TINY[network], **changed), (8, 8, 1), 10, KEY)
+    graphdef, state = nnx.split(model)
+    run = jax.jit(lambda key: nnx.merge(graphdef, state, copy=True)(IMAGES, key=key))
+    return nnx.state(model, nnx.Param), run(jax.random.key(1)), run(jax.random.key(2))
 
 
-def test_one_key_gives_one_set_of_weights_at_every_rate():
-    constant = build_model(dataclasses.replace(CFG, drop_path_rate=0.0), (8, 8, 1), 10, KEY)
-    stochastic = build_model(CFG, (8, 8, 1), 10, KEY)
-    pairs = zip(
-        jax.tree.leaves(nnx.state(constant, nnx.Param)),
-        jax.tree.leaves(nnx.state(stochastic, nnx.Param)),
-        strict=True,
-    )
-    assert all(np.array_equal(a, b) for a, b in pairs)
+@networks
+def test_two_keys_give_two_results_and_the_weights_depend_on_no_rate(network):
+    weights, one, other = logits(network, drop_path_rate=0.9)
+    assert not np.array_equal(one, other)
+    constant, one, other = logits(network, drop_path_rate=0.0)
+    assert np.array_equal(one, other)
+    assert len(jax.tree.leaves(weights)) > 15
+    assert all(map(np.array_equal, jax.tree.leaves(weights), jax.tree.leaves(constant)))
 
 
-def test_layer_l_drops_the_samples_that_its_folded_key_says():
-    model = build_model(CFG, (8, 8, 1), 10, KEY)
-    words = droppath.key(5)
-    x = model.stem(IMAGES)
-    for layer, (block, p) in enumerate(zip(model.blocks, layer_rates(CFG), strict=True)):
-        key = droppath.fold_in(words, layer)
-        y = block(x, key=jnp.asarray(key), train=True)
-        whole = np.equal(y, shortcut(x, y.shape)).all((1, 2, 3))
-        keep = droppath.keep_mask(key, p, len(x))
-        assert whole.tolist() == (~keep).tolist()
-        x = y
-    model = build_model(CFG, (8, 8, 1), 10, KEY)
-    want = model.head(nnx.relu(model.norm(x, use_running_average=False)).mean((1, 2)))
-    got = build_model(CFG, (8, 8, 1), 10, KEY)(IMAGES, key=jax.random.key(5), train=True)
-    np.testing.assert_array_equal(got, want)
+@networks
+def test_with_bfloat16_activations_parameters_and_logits_are_float32(network):
+    weights, got, _ = logits(network, drop_path_rate=0.0, dtype="bfloat16")
+    assert {leaf.dtype for leaf in [got, *jax.tree.leaves(weights)]} == {jnp.dtype("float32")}
+    _, exact, _ = logits(network, drop_path_rate=0.0)
+    assert 0 < np.abs(got - exact).max() < 0.05 * np.abs(exact).max()  # it keeps 8 bits
 
 
-def test_evaluation_needs_no_key_and_drops_nothing():
-    model = build_model(CFG, (8, 8, 1), 10, KEY)
-    constant = build_model(dataclasses.replace(CFG, drop_path_rate=0.0), (8, 8, 1), 10, KEY)
-    np.testing.assert_array_equal(model(IMAGES, train=False), constant(IMAGES, train=False))
+def test_each_branch_of_a_vit_has_its_rate_and_the_two_of_a_block_share_it():
+    vit = dataclasses.replace(PRESETS["vit"], depth=3, drop_path_rate=0.2)
+    np.testing.assert_allclose(layer_rates(vit), [0, 0, 0.1, 0.1, 0.2, 0.2])
+    resnet110 = layer_rates(PRESETS["resnet110"])
+    np.testing.assert_allclose(resnet110, [0.5 * layer / 54 for layer in range(1, 55)])
+
+
+def test_a_title_names_the_network_and_its_depth():
+    assert [title(PRESETS[name]) for name in ("digits", "resnet110", "vit")] == [
+        "pre-activation ResNet-20",
+        "ResNet-110",
+        "ViT-9",
+    ]

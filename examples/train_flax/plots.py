@@ -1,11 +1,11 @@
-"""Pictures of a run: loss.png, error.png and kept_layers.png.
+"""Pictures of a run or of several, as PNG files: losses, errors, learning rate, kept layers, depth.
 
-kept_layers.png is made afterwards from the key alone: no run ever stores a mask, since
-`droppath.keep_mask` gives again what each layer drew at each step. Not here: numbers that
-metrics.csv does not hold.
+Those of the masks are made afterwards from the key alone (masks.py). Colours are Okabe and Ito's,
+which the colour-blind can tell apart. Not here: numbers that metrics.csv does not hold.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,73 +18,112 @@ from numpy.typing import NDArray
 
 import droppath
 from examples.train_flax.config import Config
-from examples.train_flax.metrics import Row
-from examples.train_flax.model import layer_rates
-from examples.train_flax.step import STREAMS
+from examples.train_flax.masks import depths, kept
+from examples.train_flax.metrics import Row, best_row
+from examples.train_flax.model import layer_rates, title
 
+COLOURS = BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, jfly.uni-koeln.de/color
+DASHES = "-", "--"  # for those who print in black
 SHOWN_STEPS = 150  # of kept_layers.png: as many as a reader can tell apart
+DEPTH_STEPS = 2000  # of depth.png, at most: enough for a smooth histogram of one draw a step
 
 
 def draw_run(cfg: Config, steps: int, rows: Sequence[Row], folder: Path) -> None:
     """Draw the pictures of one run of `steps` steps an epoch into folder."""
     folder.mkdir(exist_ok=True)
-    title = f"ResNet-{cfg.depth}, drop_path_rate {cfg.drop_path_rate:g}"
-    draw_losses(title, rows, folder / "loss.png")
-    draw_errors(title, {f"drop_path_rate {cfg.drop_path_rate:g}": rows}, folder / "error.png")
-    shown = min(SHOWN_STEPS, cfg.epochs * steps)
-    draw_kept_layers(cfg, kept_samples(cfg, shown), folder / "kept_layers.png")
+    draw_losses(cfg, rows, folder / "loss.png")
+    draw_errors({"test": [rows]}, folder / "error.png")
+    draw_learning_rate(rows, folder / "learning_rate.png")
+    if cfg.drop_path_rate == 0:
+        return
+    drawn = kept(cfg, 0, min(DEPTH_STEPS, cfg.epochs * steps))
+    draw_kept_layers(cfg, drawn[:SHOWN_STEPS], folder / "kept_layers.png")
+    draw_depths(cfg, drawn, folder / "depth.png")
 
 
-def draw_losses(title: str, rows: Sequence[Row], path: Path) -> None:
+def draw_losses(cfg: Config, rows: Sequence[Row], path: Path) -> None:
     """Training loss, with samples dropped, and test loss, without, over the epochs."""
-    figure, axes = _figure_of_epochs(f"{title}: loss", "cross-entropy (nats)")
+    figure, axes = _figure(
+        f"{title(cfg)}, drop_path_rate {cfg.drop_path_rate:g}: loss",
+        "epoch",
+        "cross-entropy (nats)",
+    )
     epochs = [row.epoch for row in rows]
-    axes.semilogy(epochs, [row.train_loss for row in rows], label="training")
-    axes.semilogy(epochs, [row.test_loss for row in rows], label="test")
+    training = "training" if cfg.drop_path_rate == 0 else "training, with paths dropped"
+    axes.semilogy(epochs, [row.train_loss for row in rows], color=BLUE, label=training)
+    axes.semilogy(epochs, [row.test_loss for row in rows], "--", color=ORANGE, label="test")
     axes.legend(frameon=False)
     figure.savefig(path)
 
 
-def draw_errors(title: str, runs: Mapping[str, Sequence[Row]], path: Path) -> None:
-    """Test error of each run over the epochs, up to 10 %, or twice the lowest."""
-    figure, axes = _figure_of_epochs(f"{title}: test error", "test images classified wrongly")
-    for name, rows in runs.items():
-        label = f"{name}: {rows[-1].test_error:.1%} at the end"
-        axes.plot([row.epoch for row in rows], [row.test_error for row in rows], label=label)
-    lowest = min(row.test_error for rows in runs.values() for row in rows)
+def draw_errors(runs: Mapping[str, Sequence[Sequence[Row]]], path: Path) -> None:
+    """Test error over the epochs, up to 10 % or twice the lowest: a colour a name, a line a seed.
+
+    A dot marks the epoch that counts; the error on a validation part is a thin line.
+    """
+    figure, axes = _figure("Test error", "epoch", "images classified wrongly")
+    for (name, seeds), colour, dashes in zip(runs.items(), COLOURS, DASHES, strict=False):
+        for number, rows in enumerate(seeds):
+            best, epochs = best_row(rows), [row.epoch for row in rows]
+            label = None if number else f"{name}: {_errors_at_best(seeds)}"
+            plot = partial(axes.plot, color=colour, alpha=0.9 if len(seeds) == 1 else 0.6)
+            plot(epochs, [row.test_error for row in rows], dashes, label=label)
+            plot(best.epoch, best.test_error, "o", fillstyle="none", clip_on=False)
+            if best.validation_error is not None:
+                plot(epochs, [row.validation_error or 0 for row in rows], linewidth=0.7)
+    lowest = min(row.test_error for seeds in runs.values() for rows in seeds for row in rows)
     axes.set_ylim(0, max(0.1, 2 * lowest))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(frameon=False)
     figure.savefig(path)
 
 
-def _figure_of_epochs(title: str, y_label: str) -> tuple[Figure, Axes]:
+def _errors_at_best(seeds: Sequence[Sequence[Row]]) -> str:
+    return ", ".join(f"{best_row(rows).test_error:.1%}" for rows in seeds)
+
+
+def draw_learning_rate(rows: Sequence[Row], path: Path) -> None:
+    figure, axes = _figure("Learning rate", "epoch", "at the epoch's last step")
+    axes.plot([row.epoch for row in rows], [row.learning_rate for row in rows], color=BLUE)
+    axes.set_ylim(bottom=0)
+    figure.savefig(path)
+
+
+def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
     axes = figure.subplots()
-    axes.set(title=title, xlabel="epoch", ylabel=y_label)
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
-def kept_samples(cfg: Config, steps: int) -> NDArray[np.bool_]:
-    """Draw again the masks of the first `steps` steps: bool [steps, layers, batch]."""
-    key = droppath.fold_in(droppath.key(cfg.seed), STREAMS.index("masks"))
-    masks = [
-        [
-            droppath.keep_mask(droppath.fold_in(step_key, layer), p, cfg.batch, mode=cfg.mode)
-            for layer, p in enumerate(layer_rates(cfg))
-        ]
-        for step_key in (droppath.fold_in(key, step) for step in range(steps))
-    ]
-    return np.array(masks)
+def draw_depths(cfg: Config, kept: NDArray[np.bool_], path: Path) -> None:
+    """How many branches each sample kept, or each step in batch mode, and how many to expect."""
+    drawn, rates = depths(kept, cfg.mode), layer_rates(cfg)
+    each = "step" if cfg.mode == "batch" else "image and step"
+    figure, axes = _figure(
+        f"Realised depth in the first {len(kept)} steps", f"branches kept by each {each}", "share"
+    )
+    shares = np.full(len(drawn), 1 / len(drawn))
+    edges = np.arange(drawn.min(), drawn.max() + 2) - 0.5
+    axes.hist(drawn, edges.tolist(), weights=shares, rwidth=0.9, color=BLUE, alpha=0.6)
+    expected = droppath.expected_depth(rates)
+    for value, line, what in ((expected, "-", "expected"), (drawn.mean(), ":", "mean drawn")):
+        label = f"{what}: {value:.2f} of {len(rates)}"
+        axes.axvline(value, color="black" if line == "-" else ORANGE, linestyle=line, label=label)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(frameon=False, loc="upper left")
+    figure.savefig(path)
 
 
 def draw_kept_layers(cfg: Config, kept: NDArray[np.bool_], path: Path) -> None:
     """Which layers each step kept: for one sample, for the batch, and against 1 - p."""
     figure = Figure(figsize=(11, 5.5), dpi=150, layout="constrained")
-    figure.suptitle(f"Layers kept in the first {len(kept)} steps, drawn again from key {cfg.seed}")
+    figure.suptitle(
+        f"{title(cfg)}: branches kept in the first {len(kept)} steps, drawn again from the key"
+    )
     grid = figure.add_gridspec(2, 2, width_ratios=(4, 1))
     sample, batch = (figure.add_subplot(grid[row, 0]) for row in (0, 1))
     _raster(
@@ -104,7 +143,7 @@ def _raster(axes: Axes, kept: NDArray[Any], colours: str, title: str) -> AxesIma
     """One column a step, one line a block, the first block at the bottom; values in [0, 1]."""
     extent = (0.5, len(kept) + 0.5, 0.5, kept.shape[1] + 0.5)
     axes.set_title(title, fontsize="medium")
-    axes.set_ylabel("residual block")
+    axes.set_ylabel("residual branch")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return axes.imshow(
         kept.T,
@@ -120,9 +159,9 @@ def _raster(axes: Axes, kept: NDArray[Any], colours: str, title: str) -> AxesIma
 
 def _kept_against_rate(axes: Axes, cfg: Config, kept: NDArray[np.bool_]) -> None:
     layers = np.arange(1, kept.shape[1] + 1)
-    axes.barh(layers, kept.mean((0, 2)), color="tab:blue", alpha=0.6)
+    axes.barh(layers, kept.mean((0, 2)), color=BLUE, alpha=0.6)
     axes.plot(1 - np.array(layer_rates(cfg)), layers, "k.")
     axes.set_title("kept (bars), 1 - p (dots)", fontsize="medium")
-    axes.set(xlabel="share of images", ylabel="residual block", xlim=(0, 1.02))
+    axes.set(xlabel="share of images", ylabel="residual branch", xlim=(0, 1.02))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(PercentFormatter(1))

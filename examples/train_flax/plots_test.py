@@ -1,42 +1,71 @@
-"""Pictures: the raster is what the training steps drew."""
+"""Pictures: each is drawn, none is blank, and their data are those of the run."""
 
 import dataclasses
 
-import jax
 import matplotlib.image
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 
-from droppath_flax import keep_mask
+from examples.train_flax import plots
 from examples.train_flax.config import PRESETS
 from examples.train_flax.metrics import Row
-from examples.train_flax.model import layer_rates
-from examples.train_flax.plots import draw_errors, draw_run, kept_samples
-from examples.train_flax.step import stream
+from examples.train_flax.plots import draw_depths, draw_errors, draw_run
 
 CFG = dataclasses.replace(PRESETS["smoke"], drop_path_rate=0.9)
-ROWS = [Row(e, 10 * e, 2 / e, 0.3 / e, 3 / e, 0.1, 1e3, 1.0) for e in range(1, 5)]
+ROWS = [
+    Row(e, 10 * e, 2 / e, abs(e - 3) / 10, 0.3 / e, 3 / e, 0.1 / e, None, 1e3, 1.0)
+    for e in range(1, 5)
+]
+OF_MASKS = {"kept_layers.png", "depth.png"}
 
 
-def test_the_masks_drawn_again_are_those_of_the_steps():
-    kept = kept_samples(CFG, 2)
-    assert kept.shape == (2, 3, 128)
-    for step in range(2):
-        key = jax.random.fold_in(stream(CFG, "masks"), step)
-        for layer, p in enumerate(layer_rates(CFG)):
-            drawn = keep_mask(jax.random.fold_in(key, layer), p, CFG.batch, mode=CFG.mode)
-            np.testing.assert_array_equal(kept[step, layer], drawn)
-    assert kept[:, 0].all()
-    assert 0 < kept[:, 2].mean() < 0.3  # 1 - p is 0.1
+def assert_drawn(path):
+    pixels = matplotlib.image.imread(path)
+    assert min(pixels.shape[:2]) >= 500
+    assert pixels.std() > 0.05
 
 
 def test_every_picture_is_drawn_and_none_is_blank(tmp_path):
     draw_run(CFG, 10, ROWS, tmp_path)
-    draw_errors("two runs", {"one": ROWS, "other": ROWS[:2]}, tmp_path / "compare.png")
-    pictures = sorted(tmp_path.iterdir())
-    assert [path.name for path in pictures] == [
-        "compare.png", "error.png", "kept_layers.png", "loss.png",
-    ]  # fmt: skip
-    for path in pictures:
-        pixels = matplotlib.image.imread(path)
-        assert min(pixels.shape[:2]) >= 500
-        assert pixels.std() > 0.05
+    pictures = {path.name for path in tmp_path.iterdir()}
+    assert pictures == {"error.png", "learning_rate.png", "loss.png"} | OF_MASKS
+    draw_errors({"one": [ROWS, ROWS[:3]], "other": [ROWS[:2], ROWS]}, tmp_path / "compare.png")
+    for path in tmp_path.iterdir():
+        assert_drawn(path)
+
+
+def test_constant_depth_has_no_masks_to_draw(tmp_path):
+    draw_run(dataclasses.replace(CFG, drop_path_rate=0.0), 10, ROWS, tmp_path)
+    assert not OF_MASKS & {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.fixture
+def axes(monkeypatch):
+    """The axes of each figure, as it is saved."""
+    seen = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: seen.append(figure.axes[0]))
+    return seen
+
+
+def test_the_dot_is_at_the_epoch_that_counts_and_the_legend_says_its_error(axes, tmp_path):
+    draw_errors({"test": [ROWS]}, tmp_path / "error.png")
+    dots = [line for line in axes[0].lines if line.get_marker() == "o"]
+    assert [(*dot.get_xdata(), *dot.get_ydata()) for dot in dots] == [(3, 0.3 / 3)]
+    assert [text.get_text() for text in axes[0].get_legend().texts] == ["test: 10.0%"]
+
+
+def test_the_histogram_is_of_the_depths_and_marks_the_one_expected(axes, tmp_path):
+    kept = np.array([[[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]]], bool)  # depths 1, 2, 2, 3
+    draw_depths(CFG, kept, tmp_path / "depth.png")
+    assert [bar.get_height() for bar in axes[0].patches] == [0.25, 0.5, 0.25]
+    marks = [line.get_xdata()[0] for line in axes[0].lines]
+    assert marks == [pytest.approx(1 + 0.55 + 0.1), 2]
+
+
+def test_colours_differ_in_lightness_too():
+    """For print, and for those who see few colours: luminance weights of Rec. 709."""
+    light = [np.dot([int(c[i : i + 2], 16) for i in (1, 3, 5)], (0.2126, 0.7152, 0.0722)) / 255
+             for c in plots.COLOURS]  # fmt: skip
+    assert abs(light[0] - light[1]) > 0.05
+    assert len(set(plots.DASHES)) == len(plots.COLOURS)

@@ -15,14 +15,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import droppath
-from examples.train_flax.config import Config, Refused
+from examples.train_flax.config import STREAMS, Config, Refused
 from examples.train_flax.data import Data, Images
-from examples.train_flax.model import ResNet, build_model
-
-STREAMS = ("weights", "order", "shifts", "masks")  # their places are part of every run's numbers
+from examples.train_flax.devices import make_mesh, put, shardings
+from examples.train_flax.model import build_model
 
 
 class State(NamedTuple):
@@ -40,10 +39,28 @@ class Run(NamedTuple):
     cfg: Config
     graphdef: Any  # the network without its arrays
     mesh: Mesh
-    steps: int  # an epoch
+    fsdp: bool
+    steps: int  # a whole epoch
 
-    def place(self, *axes: str) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec(*axes))
+    @property
+    def last_step(self) -> int:
+        """Steps of the whole run."""
+        return min(self.cfg.steps or self.cfg.epochs * self.steps, self.cfg.epochs * self.steps)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run; cfg.steps may end it within the last."""
+        return -(-self.last_step // self.steps)
+
+    def split(self, rows: jax.Array) -> jax.Array:
+        """Share rows among the devices, and with them all that is computed from them."""
+        place = NamedSharding(self.mesh, PartitionSpec("data"))
+        return jax.lax.with_sharding_constraint(rows, place)
+
+    def lay(self, state: State) -> State:
+        """Lay the state where it is to be, whatever XLA would choose."""
+        places = shardings(self.mesh, state, fsdp=self.fsdp)
+        return jax.lax.with_sharding_constraint(state, places)
 
 
 def stream(cfg: Config, name: str) -> jax.Array:
@@ -52,46 +69,43 @@ def stream(cfg: Config, name: str) -> jax.Array:
     return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
 
 
-def make_mesh(cfg: Config) -> Mesh:
-    """One axis, "data", over cfg.devices devices, or over all that JAX sees."""
-    count = cfg.devices or jax.device_count()
-    if count > jax.device_count():
-        raise Refused(f"devices must be at most {jax.device_count()}, which JAX sees, got {count}")
-    if cfg.batch % count:
-        raise Refused(f"batch must be a multiple of the {count} devices, got {cfg.batch}")
-    return jax.make_mesh(
-        (count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count]
-    )
-
-
 def begin(cfg: Config, data: Data) -> tuple[Run, Data]:
     """Return the run, and the data as they lie on its devices: whole on each, as uint8."""
     if cfg.shift >= (side := min(data.train.pixels.shape[1:3])):
         raise Refused(f"shift must be less than the images' {side} pixels, got {cfg.shift}")
+    mesh = make_mesh(cfg)
     graphdef = nnx.graphdef(nnx.eval_shape(partial(network, cfg, data)))
-    run = Run(cfg, graphdef, make_mesh(cfg), len(data.train.labels) // cfg.batch)
-    train, test = jax.device_put((data.train, data.test), run.place())
-    return run, Data(train, test, data.classes)
+    run = Run(cfg, graphdef, mesh, cfg.fsdp, len(data.train.labels) // cfg.batch)
+    parts = (data.train, data.test, data.validation)
+    train, test, validation = put(parts, shardings(mesh, parts))
+    return run, Data(train, test, data.classes, validation)
 
 
-def network(cfg: Config, data: Data) -> ResNet:
+def network(cfg: Config, data: Data) -> nnx.Module:
     """The network with its initial weights, which depend on cfg.seed but on no rate."""
     return build_model(cfg, data.train.pixels.shape[1:], data.classes, stream(cfg, "weights"))
 
 
 def fresh_state(run: Run, data: Data) -> State:
-    """The state before the first step, whole on each device."""
+    """The state before the first step, where it lies in training."""
+    state = _initial_state(run, data)
+    return put(state, shardings(run.mesh, state, fsdp=run.fsdp))
+
+
+def _initial_state(run: Run, data: Data) -> State:
     model = network(run.cfg, data)
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     opt_state = optimizer(run.cfg, run.steps).init(params)
-    return jax.device_put(State(params, batch_stats, opt_state, jnp.int32(0)), run.place())
+    return State(params, batch_stats, opt_state, jnp.int32(0))
 
 
 def abstract_state(run: Run, data: Data) -> State:
     """The shapes, dtypes and placement of a state, for reading one back."""
-    shapes = jax.eval_shape(partial(fresh_state, run, data))
+    shapes = jax.eval_shape(partial(_initial_state, run, data))
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=run.place()), shapes
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        shardings(run.mesh, shapes, fsdp=run.fsdp),
     )
 
 
@@ -100,55 +114,94 @@ def count_parameters(state: State) -> int:
 
 
 def learning_rate(cfg: Config, steps: int) -> optax.Schedule:
-    return optax.cosine_decay_schedule(cfg.learning_rate, cfg.epochs * steps)
+    """The rate at each step of cfg.epochs epochs of so many steps, warm-up included."""
+    total, warmup = cfg.epochs * steps, cfg.warmup_epochs * steps
+    if cfg.schedule == "steps":  # of the whole run, as Huang et al. 2016 count
+        tenths = {total // 2 - warmup: 0.1, total * 3 // 4 - warmup: 0.1}
+        after = optax.piecewise_constant_schedule(cfg.learning_rate, tenths)
+    else:
+        after = optax.cosine_decay_schedule(cfg.learning_rate, total - warmup)
+    if not warmup:
+        return after
+    rise = optax.linear_schedule(0, cfg.learning_rate, warmup)
+    return optax.join_schedules([rise, after], [warmup])
 
 
 def optimizer(cfg: Config, steps: int) -> optax.GradientTransformation:
+    rate = learning_rate(cfg, steps)
+    if cfg.optimizer == "adamw":  # no decay of what shifts and scales, as timm has it
+        matrices = partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
+        return optax.adamw(rate, weight_decay=cfg.weight_decay, mask=matrices)
     return optax.chain(
         optax.add_decayed_weights(cfg.weight_decay),  # on all parameters, as the authors do
-        optax.sgd(learning_rate(cfg, steps), cfg.momentum, nesterov=True),
+        optax.sgd(rate, cfg.momentum, nesterov=True),
     )
 
 
-@partial(jax.jit, static_argnames="run", donate_argnames="state")
-def train_epoch(run: Run, state: State, train: Images, epoch: jax.Array) -> tuple[State, jax.Array]:
+def train_epoch(run: Run, state: State, train: Images, epoch: int) -> tuple[State, jax.Array]:
     """Return the state after one pass over train, and the loss of each step, float32 [steps].
 
-    Images that do not fill a batch are left out; the order of the next epoch has others last.
+    Epochs count from 1; cfg.steps may cut the last one short. Images that do not fill a batch are
+    left out; the order of the next epoch has others last. The state that is given is used up.
     """
+    steps = min(run.steps, run.last_step - (epoch - 1) * run.steps)
+    return _train_steps(run, steps, state, train, epoch)
+
+
+@partial(jax.jit, static_argnames=("run", "steps"), donate_argnames="state")
+def _train_steps(
+    run: Run, steps: int, state: State, train: Images, epoch: jax.Array
+) -> tuple[State, jax.Array]:
     order_key = jax.random.fold_in(stream(run.cfg, "order"), epoch)
     order = jax.random.permutation(order_key, len(train.labels))
-    batches = order[: run.steps * run.cfg.batch].reshape(run.steps, run.cfg.batch)
-    return jax.lax.scan(partial(train_step, run, train), state, batches)
+    batches = order[: steps * run.cfg.batch].reshape(steps, run.cfg.batch)
+    state, losses = jax.lax.scan(partial(train_step, run, train), state, batches)
+    return run.lay(state), losses
 
 
 def train_step(run: Run, train: Images, state: State, rows: jax.Array) -> tuple[State, jax.Array]:
     """Return the state after a step on the images `rows`, int32 [B], and the step's loss."""
-    shift_key = jax.random.fold_in(stream(run.cfg, "shifts"), state.step)
     mask_key = jax.random.fold_in(stream(run.cfg, "masks"), state.step)
-    rows = jax.lax.with_sharding_constraint(rows, run.place("data"))  # and all that follows from it
-    pixels = random_shift(train.pixels[rows], shift_key, run.cfg.shift)
-    labels = train.labels[rows]
+    rows = run.split(rows)
+    x, labels = augmented(run.cfg, train, rows, state.step), train.labels[rows]
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         model = nnx.merge(run.graphdef, params, state.batch_stats, copy=True)
-        logits = model(standardise(pixels, train), key=mask_key, train=True)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        model.train()
+        losses = optax.softmax_cross_entropy_with_integer_labels(model(x, key=mask_key), labels)
         return losses.mean(), nnx.state(model, nnx.BatchStat)
 
     (value, batch_stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
     updates, opt_state = optimizer(run.cfg, run.steps).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return State(params, batch_stats, opt_state, state.step + 1), value
+    return run.lay(State(params, batch_stats, opt_state, state.step + 1)), value
 
 
-def random_shift(pixels: jax.Array, key: jax.Array, most: int) -> jax.Array:
-    """Return images [B, H, W, C], each moved by up to `most` pixels each way, zeros moving in."""
-    b, h, w, _ = pixels.shape
-    padded = jnp.pad(pixels, ((0, 0), (most, most), (most, most), (0, 0)))
+def augmented(cfg: Config, train: Images, rows: jax.Array, step: jax.Array) -> jax.Array:
+    """Return the images `rows`, standardised, then shifted and mirrored: float32 [B, H, W, C]."""
+    x = standardise(train.pixels[rows], train)
+    # A pixel's own mean goes with the pixel, and what moves in is that mean; else it is black.
+    border = 0 if cfg.pixel_mean else -train.mean / train.std
+    x = random_shift(x, jax.random.fold_in(stream(cfg, "shifts"), step), cfg.shift, border)
+    return random_flip(x, jax.random.fold_in(stream(cfg, "flips"), step)) if cfg.flip else x
+
+
+def random_shift(
+    images: jax.Array, key: jax.Array, most: int, border: jax.typing.ArrayLike = 0
+) -> jax.Array:
+    """Return images [B, H, W, C], each moved by up to `most` pixels each way, border moving in."""
+    b, h, w, _ = images.shape
+    around = ((0, 0), (most, most), (most, most), (0, 0))
+    padded = jnp.pad(images, around, constant_values=border)
     corner = jax.random.randint(key, (2 * b,), 0, 2 * most + 1).reshape(b, 2)
     y, x = corner[:, :1] + jnp.arange(h), corner[:, 1:] + jnp.arange(w)  # [B, H], [B, W]
     return padded[jnp.arange(b)[:, None, None], y[:, :, None], x[:, None, :]]
+
+
+def random_flip(images: jax.Array, key: jax.Array) -> jax.Array:
+    """Return images [B, H, W, C], each mirrored left to right with probability one half."""
+    mirrored = jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1))
+    return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
 def standardise(pixels: jax.Array, images: Images) -> jax.Array:
@@ -157,14 +210,15 @@ def standardise(pixels: jax.Array, images: Images) -> jax.Array:
 
 @partial(jax.jit, static_argnames="run")
 def evaluate(run: Run, state: State, test: Images) -> tuple[jax.Array, jax.Array]:
-    """Return the share of test images that are wrong, and their mean loss, no sample dropped."""
+    """Return the share of images that are wrong, and their mean loss, no sample dropped."""
     total, batch = len(test.labels), run.cfg.batch
     model = nnx.merge(run.graphdef, state.params, state.batch_stats)
+    model.eval()
 
     def count(sums: jax.Array, rows: jax.Array) -> tuple[jax.Array, None]:
-        rows = jax.lax.with_sharding_constraint(rows, run.place("data"))
+        rows = run.split(rows)
         labels = test.labels[rows % total]
-        logits = model(standardise(test.pixels[rows % total], test), train=False)
+        logits = model(standardise(test.pixels[rows % total], test))
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         both = jnp.stack([(logits.argmax(-1) != labels).astype(losses.dtype), losses])
         return sums + (both * (rows < total)).sum(1), None  # rows beyond the last fill the batch up

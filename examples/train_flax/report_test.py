@@ -1,0 +1,59 @@
+"""report.md: every number is one of the run's, and every picture is there."""
+
+import dataclasses
+import re
+
+import pytest
+
+from examples.train_flax.config import PRESETS
+from examples.train_flax.plots_test import ROWS
+from examples.train_flax.report import Facts, mean_and_deviation, table, write_report
+
+
+def report_of(tmp_path, rows, **changed):
+    cfg = dataclasses.replace(PRESETS["smoke"], run_dir=str(tmp_path), **changed)
+    write_report(cfg, 10, rows, Facts(parameters=4934, test_images=500))
+    return (tmp_path / "report.md").read_text()
+
+
+def test_it_says_what_came_of_the_run_at_the_best_validation_epoch(tmp_path):
+    text = report_of(tmp_path, ROWS)
+    for line in (
+        "# pre-activation ResNet-8, drop_path_rate 0.2: test error 10.00%",
+        "| test error | 10.00%, 50 of 500 images |",
+        "| after epoch | 3 of 4, the best in validation, with 0.00% |",
+        "| training | 40 steps in 0:00:04 |",
+        "| speed | 1000 images/s, 0.1000 s a step (median without compilation) |",
+        "| expected depth | 2.70 of 3 residual branches |",
+        "| parameters | 4,934 |",
+        '  "drop_path_rate": 0.2,',
+    ):
+        assert line in text.splitlines()
+    assert re.search(r"\| machine \| \d+ x cpu of \d+ cores, .*jax \d", text)
+    assert "skipped" not in text
+
+
+def test_without_validation_it_is_the_last_epoch_that_counts(tmp_path):
+    text = report_of(tmp_path, [row._replace(validation_error=None) for row in ROWS])
+    assert "| after epoch | 4 of 4, the last |" in text
+
+
+def test_batch_mode_says_what_the_draw_skipped(tmp_path):
+    text = report_of(tmp_path, [row._replace(skipped=0.125) for row in ROWS], mode="batch")
+    assert "| branches skipped by the draw | 12.50% |" in text
+
+
+@pytest.mark.parametrize(("rate", "count"), [(0.2, 5), (0.0, 3)])
+def test_every_picture_that_was_drawn_is_shown_and_is_there(tmp_path, rate, count):
+    pictures = re.findall(r"\]\((.*?)\)", report_of(tmp_path, ROWS, drop_path_rate=rate))
+    assert len(pictures) == count
+    assert all((tmp_path / picture).is_file() for picture in pictures)
+
+
+def test_a_deviation_is_that_of_a_sample_and_needs_two():
+    assert mean_and_deviation([0.1], ".1%") == "10.0%"
+    assert mean_and_deviation([0.1, 0.2, 0.3], ".1%") == "20.0% ± 10.0%"  # sqrt(0.02 / 2)
+
+
+def test_a_table_is_markdown():
+    assert table(["", "a"], [["b", "c"]]) == "|  | a |\n| --- | --- |\n| b | c |"
