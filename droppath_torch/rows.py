@@ -60,8 +60,7 @@ def pick_rows(keep: Tensor, capacity: int, groups: int) -> Rows:
 
 def take_rows(x: Tensor, rows: Rows, axis: int) -> tuple[Tensor, Tensor]:
     """Return the rows of x that run, [..., n, ...], and x, for `add_rows` to add to."""
-    all_count = rows.taken is None and rows.spares is not None and not len(rows.spares)
-    if all_count or not _needs_functions(x):
+    if _all_count(rows) or not _needs_functions(x):
         return _taken(x, rows, axis), x
     if torch._C._are_functorch_transforms_active():
         cut = x if rows.taken is not None else _choose(x, x.detach(), rows, axis)
@@ -75,10 +74,15 @@ def add_rows(x: Tensor, f: Tensor, rows: Rows, s: float | Tensor, axis: int) -> 
 
     x: [..., B, ...]. f: [..., n, ...], of any floating dtype. Returns x's shape and dtype.
     """
-    plain = not _needs_functions(x, f) or isinstance(s, Tensor)
+    plain = _all_count(rows) or not _needs_functions(x, f) or isinstance(s, Tensor)
     if plain or torch._C._are_functorch_transforms_active():
         return _sum(x, f, rows, s, axis)
     return _AddRows.apply(x, f, s, axis, *rows)
+
+
+def _all_count(rows: Rows) -> bool:
+    """Return whether all rows run and none is a spare: then autograd's own gradient is as good."""
+    return rows.taken is None and rows.spares is not None and not len(rows.spares)
 
 
 class _TakeRows(torch.autograd.Function):
