@@ -48,7 +48,7 @@ def assert_within_steps(y, want, steps):
 
 
 @pytest.mark.slow
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(
     batch=st.sampled_from([1, 2, 3, 8, 33]) | st.integers(1, 33),
     rank=st.integers(2, 5),
