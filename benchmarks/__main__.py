@@ -125,7 +125,7 @@ def _parser() -> Parser:
     parser = Parser("python -m benchmarks", description=(__doc__ or "").split("\n\n")[0])
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), default="cpu", help="cpu: float32; cuda: bfloat16")
-    add("--quick", action="store_true", help="small sizes, two minutes: shows that all of it runs")
+    add("--quick", action="store_true", help="small sizes: shows that all of it runs")
     add("--only", nargs="+", default=[], metavar="NAME", help="groups of cases, such as vit-small")
     add("--methods", nargs="+", default=list(METHODS), metavar="NAME", help="fewer, sampled better")
     add("--seconds", type=float, help="of timed rounds a case, by default 20; 2 if quick")

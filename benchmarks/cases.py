@@ -56,7 +56,7 @@ class Case:
 
 
 def on_cpu() -> list[Case]:
-    """Return the full grid for a CPU, in float32: about 25 minutes on 2 cores."""
+    """Return the full grid for a CPU, in float32."""
     return [
         *_over_rates(Case("vit-small", "vit", 32, 65, 192, 4, 0)),
         *_over_rates(Case("vit-large", "vit", 16, 197, 384, 2, 0)),
