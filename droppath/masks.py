@@ -99,12 +99,9 @@ def _balanced(
     """KEY-4: keep the b - m rows of each group of b with the smallest (bits, index)."""
     if not batch:
         return np.ones((*np.broadcast_shapes(key.shape[:-1], drops.shape[:-1]), 0), bool)
-    dropped, rest = np.divmod(group * drops, 1 << DRAW_BITS)
-    up = random_bits(fold_in(key, 1), batch // group, offset // group)
-    dropped = dropped + (draws(up) < rest)  # [..., groups]
+    whole, rest = np.divmod(group * drops, 1 << DRAW_BITS)
+    up = draws(random_bits(fold_in(key, 1), batch // group, offset // group))
     bits = random_bits(fold_in(key, 0), batch, offset)
-    order = np.argsort(bits.reshape(*bits.shape[:-1], -1, group), axis=-1, kind="stable")
-    keep = np.empty(np.broadcast_shapes(order.shape, (*dropped.shape, 1)), bool)
-    ranks = np.arange(group) < group - dropped[..., None]
-    np.put_along_axis(keep, np.broadcast_to(order, keep.shape), ranks, axis=-1)
+    rank = bits.reshape(*bits.shape[:-1], -1, group).argsort(kind="stable").argsort()
+    keep = rank < (group - whole - (up < rest))[..., None]
     return keep.reshape(*keep.shape[:-2], batch)

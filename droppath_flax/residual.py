@@ -97,6 +97,8 @@ def drop_path_residual(
     capacity = kept_capacity(cast(float, p), len(keep), groups=groups) // operator.index(groups)
     if not capacity:
         return x
+    if capacity * operator.index(groups) == len(keep):
+        return _add_all(branch, x, per_sample, keep, s, at)
     rows = pick_rows(keep, capacity, operator.index(groups))
     return _add_kept(branch, x, per_sample, rows, cast(float, s), at)
 

@@ -23,6 +23,7 @@ from droppath_torch.masks import (
     Rate,
     check_rate,
     dtype_text,
+    is_plain_on_cpu,
     keep_mask,
     sample_mask,
 )
@@ -141,23 +142,6 @@ def _select(x: Tensor, keep: Tensor, s: Rate, axis: int) -> Tensor:
 
 def _compute_type(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def is_plain_on_cpu(*tensors: Tensor) -> bool:
-    """Return whether the mask can be read at once: nothing traces, and no device is waited for."""
-    on_cpu = all(type(x) is Tensor and x.device.type == "cpu" for x in tensors)
-    return on_cpu and is_eager(tensors[0])
-
-
-def is_eager(x: Tensor) -> bool:
-    """Return whether x is a tensor of numbers: nothing traces or transforms the call."""
-    return (
-        not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and not torch._C._are_functorch_transforms_active()
-        # autograd's is_grads_batched
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-    )
 
 
 class _KeepRows(torch.autograd.Function):

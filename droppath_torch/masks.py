@@ -153,6 +153,25 @@ def to_device(mask: NDArray[Any], device: Device) -> Tensor:
     return pinned.to(device, non_blocking=True)
 
 
+def is_plain_on_cpu(*tensors: Tensor) -> bool:
+    """Return whether the mask can be read at once: nothing traces, and no device is waited for."""
+    for x in tensors:
+        if type(x) is not Tensor or not x.is_cpu:
+            return False
+    return is_eager(tensors[0])
+
+
+def is_eager(x: Tensor) -> bool:
+    """Return whether x is a tensor of numbers: nothing traces or transforms the call."""
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not torch._C._are_functorch_transforms_active()
+        # autograd's is_grads_batched
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
+    )
+
+
 def _any_tensor(*values: object) -> bool:
     return any(isinstance(value, Tensor) for value in values)
 
@@ -250,9 +269,25 @@ def _sample_balanced(
     """Draw as `_balanced` does, from torch's generator."""
     if not batch:
         return torch.ones(0, dtype=torch.bool, device=device)
-    up = torch.randint(1 << DRAW_BITS, (batch // group,), generator=generator, device=device)
-    order = torch.randint(1 << 62, (batch,), generator=generator, device=device)
-    return _keep_smallest(order, up, drop_threshold(drop_prob), group)
+    groups, drops = batch // group, drop_threshold(drop_prob)
+    random = torch.randint(1 << 62, (groups + batch,), generator=generator, device=device)
+    if isinstance(drops, int) and is_plain_on_cpu(random):
+        keep = bytearray(_keep_on_host(random.tolist(), batch, drops, group))
+        return torch.frombuffer(keep, dtype=torch.bool)
+    return _keep_smallest(random[groups:], random[:groups] >> 62 - DRAW_BITS, drops, group)
+
+
+def _keep_on_host(random: list[int], batch: int, drops: int, group: int) -> list[bool]:
+    """Return what _keep_smallest does, in Python: up to 500 rows nothing else starts as fast."""
+    keep = [True] * batch
+    whole, rest = divmod(group * drops, 1 << DRAW_BITS)
+    up, order = random[:-batch], random[-batch:]
+    for first, draw in zip(range(0, batch, group), up, strict=True):
+        dropped = whole + (draw >> 62 - DRAW_BITS < rest)
+        ranked = sorted(range(first, first + group), key=order.__getitem__) if dropped else []
+        for row in ranked[group - dropped :]:
+            keep[row] = False
+    return keep
 
 
 def _keep_smallest(order: Tensor, up: Tensor, drops: int | Tensor, group: int) -> Tensor:

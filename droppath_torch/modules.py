@@ -100,7 +100,7 @@ class DropPath(nn.Module):
             return None
         if self.layer_key is not None:
             return self.layer_key.keep_mask(self, x, device)
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and len(was_keyed):
             self._check_not_replayed()
         return None
 

@@ -19,12 +19,14 @@ from droppath.arguments import (
     check_skip,
 )
 from droppath.masks import DRAW_BITS
-from droppath_torch.functional import checked, inverse, is_eager, is_plain_on_cpu
+from droppath_torch.functional import checked, inverse
 from droppath_torch.masks import (
     Key,
     Offset,
     Rate,
     drop_threshold,
+    is_eager,
+    is_plain_on_cpu,
     keep_mask,
     sample_mask,
     to_device,
@@ -32,8 +34,6 @@ from droppath_torch.masks import (
 from droppath_torch.rows import Rows, add_rows, pick_on_host, pick_rows, take_rows
 
 Branch: TypeAlias = Callable[..., Tensor]
-
-NO_SPARES = torch.empty(0, dtype=torch.int64)
 
 
 def drop_path_residual(
@@ -167,26 +167,25 @@ def _capacity(p: float, size: int) -> int:
     return size - (size * cast(int, drop_threshold(p)) >> DRAW_BITS)
 
 
-def _rows(keep: Tensor, capacity: int, groups: int, x: Tensor) -> Rows:
-    """Return the rows of x that run, chosen on the host if it knows keep."""
+def _rows(keep: Tensor, capacity: int, groups: int, x: Tensor) -> Rows | None:
+    """Return the rows of x that run, chosen on the host if it knows keep; None if all count."""
     if is_plain_on_cpu(keep, x):
-        return pick_on_host(keep.numpy(), capacity, groups)
+        return pick_on_host(keep.tolist(), capacity, groups)
     if keep.device == x.device or not is_plain_on_cpu(keep):
         return pick_rows(keep.to(x.device), capacity, groups)
     rows = pick_rows(keep, capacity, groups)
     return Rows(*(part if part is None else to_device(part.numpy(), x.device) for part in rows))
 
 
-def _all_rows(x: Tensor, axis: int, q: Rate) -> Rows:
-    """Return all rows, none a spare unless q is 0."""
+def _all_rows(x: Tensor, axis: int, q: Rate) -> Rows | None:
+    """Return all rows, spares if q is 0."""
     if not isinstance(q, Tensor) and q > 0:
-        return Rows(None, None, None, None, NO_SPARES)
-    keep = torch.full((x.shape[axis],), True, device=x.device) & (q > 0)
-    return Rows(None, None, None, keep)
+        return None
+    return Rows(None, real=torch.full((x.shape[axis],), True, device=x.device) & (q > 0))
 
 
 def _add_kept(
-    branch: Branch, x: Tensor, per_sample: tuple[Tensor, ...], rows: Rows, s: Rate, axis: int
+    branch: Branch, x: Tensor, per_sample: tuple[Tensor, ...], rows: Rows | None, s: Rate, axis: int
 ) -> Tensor:
     """Run the branch on rows of x, and add what it makes of those that are kept."""
     taken, stream = take_rows(x, rows, axis)

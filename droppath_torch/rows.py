@@ -7,9 +7,7 @@ it. Not here: the mask, and the branch.
 
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from droppath_torch.kernels import add_rows_fused, can_fuse, take_rows_fused
@@ -18,27 +16,32 @@ from droppath_torch.kernels import add_rows_fused, can_fuse, take_rows_fused
 class Rows(NamedTuple):
     """The n rows that run: those that are kept, and others as spares, whose results do not count.
 
-    taken: int64 [n], or None if all rows run, each in its place. place: int64 [B], where among
-    them a kept row is. keep: bool [B]. real: bool [n], False for a spare.
-    spares: int64 [m], the same if the host knows them; then place and real are not needed.
+    taken: int64 [n], or None if all rows run, each in its place.
+    If the host knows the mask: kept: int64 [k], the first k of taken; or spares: int64 [m], of all.
+    If not: place: int64 [B], where among those that run a kept row is; keep: bool [B]; real: bool
+    [n], False for a spare.
     """
 
     taken: Tensor | None
-    place: Tensor | None
-    keep: Tensor | None
-    real: Tensor | None
+    kept: Tensor | None = None
     spares: Tensor | None = None
+    place: Tensor | None = None
+    keep: Tensor | None = None
+    real: Tensor | None = None
 
 
-def pick_on_host(keep: NDArray[np.bool_], capacity: int, groups: int) -> Rows:
-    """Return the rows that run, `capacity` of each group of a bool [B], for a batch on the CPU."""
-    if capacity * groups == len(keep):
-        return Rows(None, None, None, None, torch.from_numpy(np.flatnonzero(~keep)))
-    grouped = keep.reshape(groups, -1)
-    order = np.argsort(~grouped, axis=1, kind="stable")[:, :capacity]
-    taken = (order + np.arange(groups)[:, None] * grouped.shape[1]).reshape(-1)
-    spares = np.flatnonzero(~keep[taken])
-    return Rows(torch.from_numpy(taken), None, None, None, torch.from_numpy(spares))
+def pick_on_host(keep: list[bool], capacity: int, groups: int) -> Rows | None:
+    """Return the rows that run, `capacity` of each group; None if all do and none is a spare."""
+    size = len(keep) // groups
+    kept = [row for row, is_kept in enumerate(keep) if is_kept]
+    spares = []
+    for group in range(groups):
+        dropped = [row for row in range(group * size, (group + 1) * size) if not keep[row]]
+        spares += dropped[size - capacity :]
+    if capacity == size:
+        return Rows(None, spares=torch.tensor(spares)) if spares else None
+    taken = torch.tensor(kept + spares)
+    return Rows(taken, kept=taken[: len(kept)])
 
 
 def pick_rows(keep: Tensor, capacity: int, groups: int) -> Rows:
@@ -48,19 +51,25 @@ def pick_rows(keep: Tensor, capacity: int, groups: int) -> Rows:
     """
     batch = len(keep)
     if capacity * groups == batch:
-        return Rows(None, None, None, keep)
+        return Rows(None, real=keep)
     grouped = keep.view(groups, -1)
     first = torch.arange(groups, device=keep.device)[:, None]
     order = (~grouped).to(torch.uint8).argsort(dim=1, stable=True)[:, :capacity]
     taken = (order + first * grouped.shape[1]).flatten()
     count = grouped.cumsum(1)
     place = ((count - 1).clamp(0, capacity - 1) + first * capacity).flatten()
-    return Rows(taken, place, keep & (count <= capacity).flatten(), keep.index_select(0, taken))
+    within = keep & (count <= capacity).flatten()
+    return Rows(taken, place=place, keep=within, real=keep.index_select(0, taken))
 
 
-def take_rows(x: Tensor, rows: Rows, axis: int) -> tuple[Tensor, Tensor]:
-    """Return the rows of x that run, [..., n, ...], and x, for `add_rows` to add to."""
-    if _all_count(rows) or not _needs_functions(x):
+def take_rows(x: Tensor, rows: Rows | None, axis: int) -> tuple[Tensor, Tensor]:
+    """Return the rows of x that run, [..., n, ...], and x, for `add_rows` to add to.
+
+    Where all run and none is a spare, autograd's own gradient is as good.
+    """
+    if rows is None:
+        return x, x
+    if not _needs_functions(x):
         return _taken(x, rows, axis), x
     if torch._C._are_functorch_transforms_active():
         cut = x if rows.taken is not None else _choose(x, x.detach(), rows, axis)
@@ -69,20 +78,17 @@ def take_rows(x: Tensor, rows: Rows, axis: int) -> tuple[Tensor, Tensor]:
     return taken, stream
 
 
-def add_rows(x: Tensor, f: Tensor, rows: Rows, s: float | Tensor, axis: int) -> Tensor:
+def add_rows(x: Tensor, f: Tensor, rows: Rows | None, s: float | Tensor, axis: int) -> Tensor:
     """Return x + s * f on the rows that are kept, x on the others (RES-1, RES-2, RES-3).
 
     x: [..., B, ...]. f: [..., n, ...], of any floating dtype. Returns x's shape and dtype.
     """
-    plain = _all_count(rows) or not _needs_functions(x, f) or isinstance(s, Tensor)
+    if rows is None:
+        return _added(x, f, s)
+    plain = not _needs_functions(x, f) or isinstance(s, Tensor)
     if plain or torch._C._are_functorch_transforms_active():
         return _sum(x, f, rows, s, axis)
     return _AddRows.apply(x, f, s, axis, *rows)
-
-
-def _all_count(rows: Rows) -> bool:
-    """Return whether all rows run and none is a spare: then autograd's own gradient is as good."""
-    return rows.taken is None and rows.spares is not None and not len(rows.spares)
 
 
 class _TakeRows(torch.autograd.Function):
@@ -128,21 +134,27 @@ def _scaled(dy: Tensor, rows: Rows, s: float, dtype: torch.dtype, axis: int) -> 
     wide = torch.promote_types(dy.dtype, dtype)
     df = _taken(dy, rows, axis).to(wide)
     df = (df * s if rows.taken is None else df.mul_(s)).to(dtype)  # a gathered one is our own
+    if rows.kept is not None:
+        kept = rows.kept.shape[0]
+        df.narrow(axis, kept, df.shape[axis] - kept).zero_()
+        return df
     return _choose(df, None, rows, axis)
 
 
 def _sum(x: Tensor, f: Tensor, rows: Rows, s: float | Tensor, axis: int) -> Tensor:
     """Return x, and on the kept rows x + s * f, with one rounding to x's dtype."""
-    if rows.taken is not None and rows.place is not None and rows.keep is not None:
+    if rows.kept is not None:
+        f = f.narrow(axis, 0, rows.kept.shape[0])
+        if _adds_in_place(x, f, s):
+            return x.index_add(axis, rows.kept, f, alpha=cast(float, s))
+        new = _added(x.index_select(axis, rows.kept), f, s)
+        return x.index_copy(axis, rows.kept, new)
+    if rows.place is not None and rows.keep is not None:
         if torch.compiler.is_compiling():  # one kernel: gathers fuse, scatters do not
             spread = f.index_select(axis, rows.place)
-            return _sum(x, spread, Rows(None, None, None, rows.keep), s, axis)
+            return _sum(x, spread, Rows(None, real=rows.keep), s, axis)
         if _fuses(x, f, s):
             return add_rows_fused(x, f, rows.place, rows.keep, cast(float, s), axis)
-    if rows.taken is not None and rows.spares is not None and _adds_in_place(x, f, s):
-        y = x.index_add(axis, rows.taken, f, alpha=cast(float, s))
-        there = rows.taken[rows.spares]
-        return y.index_copy_(axis, there, x.index_select(axis, there)) if len(there) else y
     old = _taken(x, rows, axis)
     new = _choose(_added(old, f, s), old, rows, axis)
     return new if rows.taken is None else x.index_copy(axis, rows.taken, new)
@@ -165,8 +177,6 @@ def _added(x: Tensor, f: Tensor, s: float | Tensor) -> Tensor:
 def _choose(new: Tensor, old: Tensor | None, rows: Rows, axis: int) -> Tensor:
     """Return new, but old, or 0, on the spares. If the host knows them new is written to."""
     if rows.spares is not None:
-        if not len(rows.spares):
-            return new
         if old is None:
             return new.index_fill_(axis, rows.spares, 0)
         return new.index_copy_(axis, rows.spares, old.index_select(axis, rows.spares))
