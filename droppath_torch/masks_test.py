@@ -159,6 +159,20 @@ def test_torchs_own_balanced_draws_drop_every_subset_equally_often():
     assert all(is_likely(counts[pair], n, 1 / 6) for pair in combinations(range(4), 2))
 
 
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([0.0, 1e-7, 0.05, 0.4, 0.5, 0.9, 1.0]),
+    st.integers(1, 5),
+    st.sampled_from([1, 2, 7, 32, 150]),
+)
+def test_torchs_own_balanced_draw_is_that_of_a_rate_in_a_tensor(seed, p, groups, group):
+    def draw(p):  # a number is compared on the host, in Python or PyTorch; a tensor is not read
+        options = {"groups": groups, "generator": torch.Generator().manual_seed(seed)}
+        return sample_mask(p, groups * group, mode="balanced", **options)
+
+    assert draw(p).tolist() == draw(torch.tensor(p)).tolist()
+
+
 def test_torchs_own_batch_draw_is_one_for_all_rows():
     keeps = torch.stack([sample_mask(0.1, 5, mode="batch") for _ in range(2000)])
     assert (keeps == keeps[:, :1]).all()
