@@ -72,10 +72,10 @@ def take_rows(x: Tensor, rows: Rows | None, axis: int) -> tuple[Tensor, Tensor]:
     if not _needs_functions(x):
         return _taken(x, rows, axis), x
     if torch._C._are_functorch_transforms_active():
-        cut = x if rows.taken is not None else _choose(x, x.detach(), rows, axis)
-        return _taken(cut, rows, axis), x
-    taken, stream = _TakeRows.apply(x, axis, *rows)
-    return taken, stream
+        taken = _taken(x, rows, axis)
+        return _choose(taken, taken.detach(), rows, axis), x  # no gradient from a spare
+    ran, stream = _TakeRows.apply(x, axis, *rows)
+    return ran, stream
 
 
 def add_rows(x: Tensor, f: Tensor, rows: Rows | None, s: float | Tensor, axis: int) -> Tensor:
