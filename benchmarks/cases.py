@@ -21,6 +21,7 @@ METHODS = {  # name -> what it is called where no version says it better
     "batch": "ours, batch",
 }
 MASKED = "timm"  # what ratios are to: all samples are computed, and those dropped masked
+BASES = (MASKED, "dinov2", "none")  # to whose steps all others are set
 CORE = ("none", MASKED, "dinov2", "row", "balanced")
 
 EAGER = ("torch", "flax")
@@ -63,8 +64,8 @@ def on_cpu() -> list[Case]:
         *_over_rates(Case("compiled", "vit", 32, 65, 192, 1, 0, COMPILED, CORE), 0.1, 0.4, 0.5),
         *_over_rates(Case("resnet", "resnet", 32, 256, 32, 2, 0)),
         *_over_batches(Case("batch", "vit", 0, 65, 64, 1, 0.1, EAGER, (*CORE, "torchtune"))),
-        Case("batch-2", "vit", 2, 65, 192, 2, 0.05),
-        Case("batch-2", "vit", 2, 197, 384, 2, 0.05),
+        Case("batch-2", "vit", 2, 65, 192, 2, 0.05, COMPILED),
+        Case("batch-2", "vit", 2, 197, 384, 2, 0.05, COMPILED),
         *_over_rates(Case("op", "op", 32, 256, 512, 1, 0, COMPILED), 0.1, 0.4),
         Case("op", "op", 32, 65, 192, 1, 0.1),
     ]

@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.cases import Case
-from benchmarks.measure import FEWEST, Step, interleave, measure, quartiles
+from benchmarks.measure import FEWEST, Step, interleave, measure, median_ratio, quartiles
 from benchmarks.records import Report
 
 CASE = Case("vit-small", "vit", 32, 65, 192, 4, 0.4)
@@ -17,6 +17,10 @@ def test_runs_take_turns_and_the_first_round_is_not_counted():
     assert len(rounds) == FEWEST + 1
     assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
     assert len({tuple(each) for each in rounds}) > 1
+
+
+def test_a_ratio_is_formed_within_each_round():
+    assert median_ratio([2.0, 4.0, 9.0], [1.0, 4.0, 3.0]) == 2.0  # of 2, 1, 3
 
 
 def test_quartiles_are_those_of_the_sorted_values():

@@ -12,11 +12,11 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from benchmarks.cases import Block, Case
+from benchmarks.cases import BASES, Block, Case
 from benchmarks.records import Record
 
 DRAWS = 10_000  # of a batch, for the realised rate
-FEWEST, MOST = 7, 200  # rounds: enough for quartiles; more does not narrow them
+FEWEST, MOST = 9, 200  # rounds: enough for quartiles; more does not narrow them
 
 K = TypeVar("K", bound=Hashable)
 
@@ -67,6 +67,11 @@ def measure(
             label=setup.labels(case.block)[method],
             seconds=quartiles(times[setup, method]),
             repeats=len(times[setup, method]),
+            ratios={
+                base: median_ratio(times[setup, method], times[setup, base])
+                for base in BASES
+                if (setup, base) in times
+            },
             memory=step.memory,
             rate=setup.realised_rate(method, case.drop_prob, case.batch, DRAWS),
             draws=DRAWS,
@@ -91,6 +96,11 @@ def interleave(runs: Mapping[K, Callable[[], object]], seconds: float) -> dict[K
             runs[place]()
             times[place].append(time.perf_counter() - before)
     return times
+
+
+def median_ratio(seconds: Sequence[float], to: Sequence[float]) -> float:
+    """Return the median of the ratios within each round."""
+    return float(np.median(np.divide(seconds, to)))
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -13,8 +13,10 @@ class Record:
     """One method on one case: a step is forward and backward.
 
     setup: "torch", "torch compiled" or "flax". seconds: lower quartile, median, upper quartile of
-    `repeats` steps. memory: bytes at the peak, see the prepared steps of the setup. rate: the share
-    of samples dropped in `draws` draws of a batch.
+    `repeats` steps. ratios: method -> the median over the rounds of this step to that method's in
+    the same round, which a slow minute of the machine falls on alike. memory: bytes at the peak,
+    see the prepared steps of the setup. rate: the share of samples dropped in `draws` draws of a
+    batch.
     """
 
     case: Case
@@ -23,6 +25,7 @@ class Record:
     label: str
     seconds: tuple[float, float, float]
     repeats: int
+    ratios: dict[str, float]
     memory: int
     rate: float
     draws: int
@@ -60,8 +63,8 @@ def beside(record: Record, records: Iterable[Record], method: str = MASKED) -> R
 
 
 def time_ratio(record: Record, other: Record | None) -> float | None:
-    """Return the ratio of the medians."""
-    return record.median / other.median if other else None
+    """Return the median ratio of the steps of two methods."""
+    return record.ratios.get(other.method) if other else None
 
 
 def memory_ratio(record: Record, other: Record | None) -> float | None:
