@@ -25,8 +25,8 @@ from droppath_torch.masks import (
     dtype_text,
     is_plain_on_cpu,
     keep_mask,
-    sample_mask,
 )
+from droppath_torch.sampling import sample_mask
 
 # Up to this number of elements torch.where is faster than calls from Python, forward and backward.
 WORTH_A_FUNCTION = 1 << 14

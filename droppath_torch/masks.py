@@ -2,7 +2,7 @@
 
 A NumPy key is drawn on the host, by the reference's integers. A tensor key is drawn on its own
 device, without reading it: inside torch.compile the rounds fuse into one kernel, and another key
-does not recompile. `sample_mask` draws from torch's own generator where there is no key.
+does not recompile. Not here: draws without a key, which are droppath_torch/sampling.py's.
 """
 
 import math
@@ -31,7 +31,6 @@ Rate: TypeAlias = float | Tensor
 Offset: TypeAlias = SupportsIndex | Tensor
 Device: TypeAlias = torch.device | str | None
 
-WORTH_PYTHON = 256  # rows, up to which Python sorts them before PyTorch has begun
 WORD = 0xFFFFFFFF  # words are held in int64: PyTorch has no arithmetic on uint32
 
 
@@ -94,33 +93,6 @@ def draw_on_device(
         keep = _draws(_random_bits(words, 1, 0)) >= drops
         return keep.expand(*keep.shape[:-1], batch)
     return _balanced(words, drops, batch, group, offset)
-
-
-def sample_mask(
-    drop_prob: Rate,
-    batch: int,
-    *,
-    mode: Mode = "row",
-    groups: SupportsIndex = 1,
-    generator: torch.Generator | None = None,
-    device: Device = None,
-) -> Tensor:
-    """Return a mask drawn from `generator`, by default torch's own of the device: bool [B].
-
-    Arguments and errors as in `keep_mask`, but that drop_prob is what `check_rate` returned. What
-    is drawn does not depend on x's dtype (MASK-3).
-    """
-    check_mode(mode)
-    group = batch // check_groups(groups, batch)
-    if mode == "balanced":
-        return _sample_balanced(drop_prob, batch, group, generator, device)
-    drawn = 1 if mode == "batch" else batch
-    if isinstance(drop_prob, Tensor):
-        keep = torch.rand(drawn, generator=generator, device=device) >= drop_prob.to(torch.float32)
-    else:  # the drop is drawn: 1 - drop_prob would round
-        drop = torch.empty(drawn, dtype=torch.bool, device=device)
-        keep = drop.bernoulli_(drop_prob, generator=generator).logical_not_()
-    return keep if drawn == batch else keep.expand(batch)
 
 
 def check_rate(drop_prob: Rate) -> Rate:
@@ -261,37 +233,10 @@ def _balanced(
     folded = _threefry2x32(words[..., None, :], torch.zeros_like(data), data)
     rows, ups = torch.stack(folded, -1).unbind(-2)
     up = _draws(_random_bits(ups, batch // group, offset // group))
-    return _keep_smallest(_random_bits(rows, batch, offset), up, drops, group)
+    return keep_smallest(_random_bits(rows, batch, offset), up, drops, group)
 
 
-def _sample_balanced(
-    drop_prob: Rate, batch: int, group: int, generator: torch.Generator | None, device: Device
-) -> Tensor:
-    """Draw as `_balanced` does, from torch's generator."""
-    if not batch:
-        return torch.ones(0, dtype=torch.bool, device=device)
-    groups, drops = batch // group, drop_threshold(drop_prob)
-    random = torch.randint(1 << 62, (groups + batch,), generator=generator, device=device)
-    if batch <= WORTH_PYTHON and isinstance(drops, int) and is_plain_on_cpu(random):
-        keep = bytearray(_keep_on_host(random.tolist(), batch, drops, group))
-        return torch.frombuffer(keep, dtype=torch.bool)
-    return _keep_smallest(random[groups:], random[:groups] >> 62 - DRAW_BITS, drops, group)
-
-
-def _keep_on_host(random: list[int], batch: int, drops: int, group: int) -> list[bool]:
-    """Return what _keep_smallest does, in Python."""
-    keep = [True] * batch
-    whole, rest = divmod(group * drops, 1 << DRAW_BITS)
-    up, order = random[:-batch], random[-batch:]
-    for first, draw in zip(range(0, batch, group), up, strict=True):
-        dropped = whole + (draw >> 62 - DRAW_BITS < rest)
-        ranked = sorted(range(first, first + group), key=order.__getitem__) if dropped else []
-        for row in ranked[group - dropped :]:
-            keep[row] = False
-    return keep
-
-
-def _keep_smallest(order: Tensor, up: Tensor, drops: int | Tensor, group: int) -> Tensor:
+def keep_smallest(order: Tensor, up: Tensor, drops: int | Tensor, group: int) -> Tensor:
     """Return which rows of each group have the smallest (order, index): all but m of them.
 
     m is group * T / 2**23 rounded down, plus 1 where up is below the rest.

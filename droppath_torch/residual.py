@@ -28,10 +28,10 @@ from droppath_torch.masks import (
     is_eager,
     is_plain_on_cpu,
     keep_mask,
-    sample_mask,
     to_device,
 )
 from droppath_torch.rows import Rows, add_rows, pick_on_host, pick_rows, take_rows
+from droppath_torch.sampling import sample_mask
 
 Branch: TypeAlias = Callable[..., Tensor]
 
