@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.cases import MASKED, METHODS, Case, on_cpu, on_cuda, quick
 from benchmarks.machine import facts
-from benchmarks.measure import Setup, measure
+from benchmarks.measure import Setup, hold_memory, measure
 from benchmarks.plots import draw
 from benchmarks.records import Report
 from benchmarks.table import table
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     command = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
     report = Report(facts(setups[0].device, command), left_out, [])
+    hold_memory()
     seconds = options.seconds or SECONDS["quick" if options.quick else "full"]
     run(cases, setups, seconds, report, path)
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table(report))

@@ -4,6 +4,7 @@ A slow minute of the machine then falls on all of them alike. Each round has an 
 that none always follows the same other.
 """
 
+import ctypes
 import random
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -17,6 +18,8 @@ from benchmarks.records import Record
 
 DRAWS = 10_000  # of a batch, for the realised rate
 FEWEST, MOST = 9, 200  # rounds: enough for quartiles; more does not narrow them
+
+TRIM_THRESHOLD, MMAP_THRESHOLD, MOST_BYTES = -1, -3, 1 << 30  # of glibc's malloc.h
 
 K = TypeVar("K", bound=Hashable)
 
@@ -78,6 +81,18 @@ def measure(
         )
         for (setup, method), step in steps.items()
     ]
+
+
+def hold_memory() -> None:
+    """Let freed memory stay with the process, as it does on a GPU.
+
+    Else each step waits for fresh pages from the system, which take a tenth of its time and are the
+    larger part of its noise. Without glibc nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(TRIM_THRESHOLD, MOST_BYTES)
+        mallopt(MMAP_THRESHOLD, MOST_BYTES)
 
 
 def interleave(runs: Mapping[K, Callable[[], object]], seconds: float) -> dict[K, list[float]]:
