@@ -86,8 +86,8 @@ def measure(
 def hold_memory() -> None:
     """Let freed memory stay with the process, as it does on a GPU.
 
-    Else each step waits for fresh pages from the system, which take a tenth of its time and are the
-    larger part of its noise. Without glibc nothing is done.
+    Else each step waits for fresh pages from the system, a tenth of its time where it was measured.
+    Without glibc nothing is done.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

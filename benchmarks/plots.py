@@ -12,6 +12,7 @@ from benchmarks.records import Record, beside, memory_ratio, time_ratio
 Ratio = Callable[[Record, Record | None], float | None]
 
 GREYS_THEN_COLOURS = "0.7", "0.3", "C5", "C0", "C9", "C2", "C8", "C3", "C4"
+HIGHEST = 2  # of what is drawn
 COLOURS = dict(zip(METHODS, GREYS_THEN_COLOURS, strict=True))  # a method's in every plot
 
 
@@ -54,6 +55,11 @@ def _figure(records: Sequence[Record], title: str, ratio: Ratio) -> Figure:
             axes.set_title(f"{case.block}, {case.size}\n{setup}", fontsize="small")
     figure.suptitle(f"{title}, masking = 1")
     figure.supxlabel("drop_prob")
+    shared = figure.axes[0]  # the scale is one for all
+    highest = max(ratio(r, beside(r, records)) or 0 for r in records)
+    shared.set_ylim(0, 1.05 * min(highest, HIGHEST))
+    if highest > HIGHEST:
+        figure.supylabel(f"what is above {HIGHEST} is not drawn", fontsize="small")
     drawn = [line for axes in figure.axes for line in axes.lines]
     handles = {str(line.get_label()): line for line in drawn}
     figure.legend(handles.values(), handles, loc="outside right upper", frameon=False)
@@ -73,6 +79,5 @@ def _lines(axes: Axes, records: Sequence[Record], ratio: Ratio) -> None:
             label=METHODS[method],
             linewidth=2 if method == "balanced" else 1,
         )
-    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

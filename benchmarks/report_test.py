@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmarks.acceptance import lines
@@ -100,6 +101,17 @@ def test_plots_are_drawn_where_there_are_several_rates(tmp_path):
     assert [path.name for path in paths] == ["cpu-step.png", "cpu-memory.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     assert draw([MASKED, OURS], tmp_path / "none") == []
+
+
+def test_what_is_far_above_masking_does_not_flatten_the_plot(tmp_path, monkeypatch):
+    limits = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: limits.append(
+        {axes.get_ylim() for axes in figure.axes}
+    ))  # fmt: skip
+    slow = replace(OURS, setup="flax", ratios={"timm": 31.0})
+    records = [MASKED, OURS, replace(MASKED, setup="flax"), slow]
+    draw([*records, *(at(record, drop_prob=0.1) for record in records)], tmp_path / "cpu")
+    assert limits[0] == {(0.0, 2.1)}
 
 
 def test_a_demand_is_reached_up_to_its_limit_and_missed_beyond():
