@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         cases = _chosen(options)
+        hold_memory()
         setups, left_out = load(options.device)
         path = _writable(options)
     except Refused as error:
@@ -47,7 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     command = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
     report = Report(facts(setups[0].device, command), left_out, [])
-    hold_memory()
     seconds = options.seconds or SECONDS["quick" if options.quick else "full"]
     run(cases, setups, seconds, report, path)
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table(report))

@@ -8,15 +8,20 @@ from benchmarks.records import Report
 CASE = Case("vit-small", "vit", 32, 65, 192, 4, 0.4)
 
 
-def test_runs_take_turns_and_the_first_round_is_not_counted():
+def test_runs_take_turns_behind_one_of_their_setup_that_is_not_timed():
     calls = []
-    runs = {name: lambda name=name: calls.append(name) for name in "abc"}
-    times = interleave(runs, seconds=0)
-    assert {name: len(taken) for name, taken in times.items()} == dict.fromkeys("abc", FEWEST)
-    rounds = [calls[i : i + 3] for i in range(0, len(calls), 3)]
-    assert len(rounds) == FEWEST + 1
-    assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
-    assert len({tuple(each) for each in rounds}) > 1
+    setups = [
+        {name: lambda name=name: calls.append(name) for name in names} for names in ("abc", "de")
+    ]
+    times = interleave(setups, seconds=0)
+    assert {name: len(taken) for name, taken in times.items()} == dict.fromkeys("abcde", FEWEST)
+    rounds = ["".join(calls[i : i + 7]) for i in range(0, len(calls), 7)]
+    assert len(rounds) == FEWEST
+    for each in rounds:
+        first, second = (each[:4], each[4:]) if each[0] in "abc" else (each[3:], each[:3])
+        assert ("".join(sorted(first[1:])), "".join(sorted(second[1:]))) == ("abc", "de")
+        assert (first[0], second[0]) == (first[-1], second[-1])
+    assert len(set(rounds)) > 1
 
 
 def test_a_ratio_is_formed_within_each_round():

@@ -1,7 +1,7 @@
 """How time is taken: all methods of a case in one process, one step of each by turns.
 
 A slow minute of the machine then falls on all of them alike. Each round has an order of its own, so
-that none always follows the same other.
+that no method always follows the same other.
 """
 
 import ctypes
@@ -19,7 +19,8 @@ from benchmarks.records import Record
 DRAWS = 10_000  # of a batch, for the realised rate
 FEWEST, MOST = 9, 200  # rounds: enough for quartiles; more does not narrow them
 
-TRIM_THRESHOLD, MMAP_THRESHOLD, MOST_BYTES = -1, -3, 1 << 30  # of glibc's malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
+MOST_BYTES = 1 << 30
 
 K = TypeVar("K", bound=Hashable)
 
@@ -60,7 +61,9 @@ def measure(
                 say(f"{setup.name}, {labels[method]}")
                 steps[setup, method] = setup.prepare(case, method)
     say(f"{len(steps)} steps by turns")
-    times = interleave({place: step.run for place, step in steps.items()}, seconds)
+    taking_part = dict.fromkeys(setup for setup, _ in steps)
+    runs = [{at: step.run for at, step in steps.items() if at[0] is one} for one in taking_part]
+    times = interleave(runs, seconds)
     say("realised rates")
     return [
         Record(
@@ -84,7 +87,7 @@ def measure(
 
 
 def hold_memory() -> None:
-    """Let freed memory stay with the process, as it does on a GPU.
+    """Let freed memory stay with the process, as it does on a GPU; before threads are started.
 
     Else each step waits for fresh pages from the system, a tenth of its time where it was measured.
     Without glibc nothing is done.
@@ -93,23 +96,31 @@ def hold_memory() -> None:
     if mallopt is not None:
         mallopt(TRIM_THRESHOLD, MOST_BYTES)
         mallopt(MMAP_THRESHOLD, MOST_BYTES)
+        mallopt(ARENA_MAX, 1)  # a thread's own arena holds no more than 64 MiB
 
 
-def interleave(runs: Mapping[K, Callable[[], object]], seconds: float) -> dict[K, list[float]]:
-    """Return the seconds of each run in each round, after one round that is not counted."""
-    times: dict[K, list[float]] = {place: [] for place in runs}
-    order, shuffle = list(runs), random.Random(0).shuffle
-    for run in runs.values():
-        run()
+def interleave(
+    setups: Sequence[Mapping[K, Callable[[], object]]], seconds: float
+) -> dict[K, list[float]]:
+    """Return the seconds of each run in each round.
+
+    In a round the runs of a setup follow one another, behind one that is not timed: it finds the
+    threads and the memory as another framework left them.
+    """
+    times: dict[K, list[float]] = {place: [] for runs in setups for place in runs}
+    turns, shuffle = [list(runs.items()) for runs in setups], random.Random(0).shuffle
     start = time.perf_counter()
     for rounds in range(MOST):
         if rounds >= FEWEST and time.perf_counter() - start > seconds:
             break
-        shuffle(order)
-        for place in order:
-            before = time.perf_counter()
-            runs[place]()
-            times[place].append(time.perf_counter() - before)
+        shuffle(turns)
+        for turn in turns:
+            shuffle(turn)
+            turn[-1][1]()
+            for place, run in turn:
+                before = time.perf_counter()
+                run()
+                times[place].append(time.perf_counter() - before)
     return times
 
 
