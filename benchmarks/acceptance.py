@@ -9,6 +9,7 @@ from math import sqrt
 
 from benchmarks.cases import REFERENCE
 from benchmarks.records import Record, beside, memory_ratio, time_ratio
+from droppath import kept_capacity
 
 STEP_LIMITS = {0.1: 0.92, 0.4: 0.65, 0.5: 0.55}  # (1 - p) + 0.05, and a gain at 0.1
 MEMORY_SLACK = 0.10
@@ -65,6 +66,18 @@ def _at_rate(
     rates = ", ".join(f"{rate:.3f}" for rate in sorted({r.rate for _, r in subset if r}))
     dinov2 = f"{what}, step to DINOv2's method (its rate: {rates})"
     yield from _worst(dinov2, [time_ratio(*pair) for pair in subset], DINOV2_LIMIT)
+    each = f"{what}, step for each row that runs to DINOv2's method"
+    yield from _worst(each, [_row_ratio(*pair) for pair in subset], DINOV2_LIMIT)
+
+
+def _row_ratio(ours: Record, subset: Record | None) -> float | None:
+    """Return the ratio of the steps, each divided by the number of rows that it computes."""
+    ratio = time_ratio(ours, subset)
+    if ratio is None or subset is None:
+        return None
+    case = ours.case
+    computed = kept_capacity(case.drop_prob, case.batch)
+    return ratio * case.batch * (1 - subset.rate) / computed
 
 
 def _at_batch_2(what: str, ours: list[Record], records: Sequence[Record]) -> Iterable[Line]:

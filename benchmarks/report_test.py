@@ -123,6 +123,15 @@ def test_a_demand_is_reached_up_to_its_limit_and_missed_beyond():
     assert str(lines([MASKED, slow])[0]).startswith("missed: torch, balanced at p = 0.4")
 
 
+def test_dinov2s_method_is_also_compared_by_the_rows_that_run():
+    ours = replace(OURS, ratios={"timm": 0.61, "dinov2": 1.04})
+    subset = replace(MASKED, method="dinov2", rate=13 / 32)  # it computes 19 rows, ours 20
+    step, row = [line for line in lines([MASKED, ours, subset]) if "DINOv2" in line.demand]
+    assert (step.figure, step.reached) == (1.04, False)
+    assert row.figure == pytest.approx(1.04 * 19 / 20)
+    assert row.reached
+
+
 def test_the_worst_of_several_cases_is_judged():
     large = [at(MASKED, group="vit-large"), at(OURS, group="vit-large")]
     slow = replace(large[1], ratios={"timm": 0.75})

@@ -24,7 +24,7 @@ MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's pa
     "conformance/make_golden.py": "numpy",
     "conformance/parity_plot.py": "numpy matplotlib conformance -conformance.adapters",
     "conformance/adapters/": "*",
-    "benchmarks/": "numpy matplotlib rich benchmarks",
+    "benchmarks/": "numpy matplotlib rich droppath benchmarks",
     "benchmarks/torch_": "torch timm torchvision droppath_torch benchmarks"
     " conformance.adapters.torch_module",  # it imports a torchvision of another build
     "benchmarks/flax_": "jax flax droppath_flax benchmarks",
