@@ -54,16 +54,15 @@ def measure(
 ) -> list[Record]:
     """Return a record for each method in each setup of the case, timed for about `seconds`."""
     steps = {}
+    turns = []
     for setup in setups:
-        if setup.name in case.setups:
-            labels = setup.labels(case.block)
-            for method in filter(labels.__contains__, case.methods):
-                say(f"{setup.name}, {labels[method]}")
-                steps[setup, method] = setup.prepare(case, method)
+        labels = setup.labels(case.block) if setup.name in case.setups else {}
+        for method in filter(labels.__contains__, case.methods):
+            say(f"{setup.name}, {labels[method]}")
+            steps[setup, method] = setup.prepare(case, method)
+        turns.append({at: step.run for at, step in steps.items() if at[0] is setup})
     say(f"{len(steps)} steps by turns")
-    taking_part = dict.fromkeys(setup for setup, _ in steps)
-    runs = [{at: step.run for at, step in steps.items() if at[0] is one} for one in taking_part]
-    times = interleave(runs, seconds)
+    times = interleave([turn for turn in turns if turn], seconds)
     say("realised rates")
     return [
         Record(

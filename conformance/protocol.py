@@ -4,7 +4,7 @@ Arrays travel as float64, which holds every number of the dtypes that SPEC.md kn
 itself travels as text. So an adapter needs no bfloat16 of its own, and no framework is seen here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -136,6 +136,16 @@ def joined(outcomes: list[Outcome], axis: int = 0) -> Outcome:
         dx=np.concatenate(dx, axis) if dx else None,
         x_after=None,
     )
+
+
+def counting(branch: Callable[..., Any], axis: int, ran: list[int]) -> Callable[..., Any]:
+    """Return a branch that notes how many rows it runs on, for Outcome.ran."""
+
+    def noted(x: Any, *per_sample: Any) -> Any:
+        ran.append(x.shape[axis])
+        return branch(x, *per_sample)
+
+    return noted
 
 
 class Backend(Protocol):

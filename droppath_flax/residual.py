@@ -94,12 +94,13 @@ def drop_path_residual(
     if mode == "batch":
         kept = keep.any()
         return _add_if(_unmapped(kept) if skip else kept, branch, x, per_sample, keep, s, at)
-    capacity = kept_capacity(cast(float, p), len(keep), groups=groups) // operator.index(groups)
+    capacity = kept_capacity(cast(float, p), len(keep), groups=groups)
     if not capacity:
         return x
-    if capacity * operator.index(groups) == len(keep):
+    if capacity == len(keep):
         return _add_all(branch, x, per_sample, keep, s, at)
-    rows = pick_rows(keep, capacity, operator.index(groups))
+    count = operator.index(groups)
+    rows = pick_rows(keep, capacity // count, count)
     return _add_kept(branch, x, per_sample, rows, cast(float, s), at)
 
 

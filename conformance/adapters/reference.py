@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 import droppath
-from conformance.protocol import Array, Backend, Call, Info, Outcome, joined, parts
+from conformance.protocol import Array, Backend, Call, Info, Outcome, counting, joined, parts
 from droppath.arguments import check_skip
 
 DRAWS = ("mode", "groups", "offset")
@@ -37,7 +37,7 @@ class Reference:
         dtype = np.dtype(getattr(ml_dtypes, call.dtype, call.dtype))
         x, ran = call.x.astype(dtype), list[int]()
         keep = self.draw(call, x)
-        y = self.forward(counting(call, ran), x, keep)
+        y = self.forward(self.counted(call, ran), x, keep)
         dx = None if call.dy is None else self.backward(call, call.dy.astype(dtype), keep)
         return Outcome(
             y.astype(np.float64),
@@ -48,6 +48,13 @@ class Reference:
             drew=False,
             ran=sum(ran),
         )
+
+    def counted(self, call: Call, ran: list[int]) -> Call:
+        """Return the call with a branch that notes how many rows it ran on."""
+        if call.op != "residual":
+            return call
+        noted = counting(call.options["branch"], call.options.get("axis", 0), ran)
+        return replace(call, options={**call.options, "branch": noted})
 
     def draw(self, call: Call, x: Array) -> Array:
         """Return the mask: that of the call, or one drawn from its key, or from its seed."""
@@ -113,19 +120,6 @@ def alone(call: Call) -> list[Call]:
         pairs = zip(call.drop_prob, keys, strict=True)
         return [replace(call, drop_prob=p, key=key) for p, key in pairs]
     return [replace(call, x=x, key=key) for x, key in zip(call.x, call.key, strict=True)]
-
-
-def counting(call: Call, ran: list[int]) -> Call:
-    """Return the call with a branch that notes how many rows it ran on."""
-    if call.op != "residual":
-        return call
-    branch, axis = call.options["branch"], call.options.get("axis", 0)
-
-    def noted(x: Any, *per_sample: Any) -> Any:
-        ran.append(x.shape[axis])
-        return branch(x, *per_sample)
-
-    return replace(call, options={**call.options, "branch": noted})
 
 
 def only(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

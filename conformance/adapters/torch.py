@@ -12,7 +12,7 @@ from torch._dynamo import lookup_backend
 from torch.utils.checkpoint import checkpoint
 
 import droppath
-from conformance.protocol import Backend, Call, Info, Outcome, joined, parts
+from conformance.protocol import Backend, Call, Info, Outcome, counting, joined, parts
 from droppath_torch import DropPath, DropPathResidual, drop_path, drop_path_residual, keyed
 
 CLAIMS = (
@@ -111,16 +111,6 @@ def layers(x: torch.Tensor, rates: torch.Tensor, keys: torch.Tensor) -> torch.Te
     """Return y of each layer, [L, ...], whose rate and key are data."""
     pairs = zip(rates.unbind(), keys.unbind(), strict=True)
     return torch.stack([drop_path(x, p, key=key) for p, key in pairs])
-
-
-def counting(branch: Function, axis: int, ran: list[int]) -> Function:
-    """Return a branch that notes how many rows it runs on."""
-
-    def noted(x: torch.Tensor, *per_sample: torch.Tensor) -> torch.Tensor:
-        ran.append(x.shape[axis])
-        return branch(x, *per_sample)
-
-    return noted
 
 
 def outcome_of(call: Call, device: str, apply: Callable[[torch.Tensor], torch.Tensor]) -> Outcome:

@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 
 from examples.train_flax.config import Refused
 from examples.train_flax.devices import is_writer, writer_first
+from examples.train_flax.files import write_whole
 from examples.train_flax.metrics import Row
 from examples.train_flax.step import State
 
@@ -121,9 +122,7 @@ def _record(manager: ocp.CheckpointManager, without: int | None = None) -> None:
     kept = {str(epoch) for epoch in manager.all_steps() if epoch != without}
     recorded = _recorded(folder)
     digests = {name: recorded.get(name) or _digests(folder / name) for name in sorted(kept)}
-    draft = folder.parent / "digests.part"
-    draft.write_text(json.dumps(digests, indent=2) + "\n")
-    draft.replace(folder.parent / "digests.json")  # whole or not at all
+    write_whole(folder.parent / "digests.json", json.dumps(digests, indent=2) + "\n")
 
 
 def _recorded(folder: Path) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin
 import droppath
 from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at
 from droppath.schedules import Rule
+from examples.train_flax.files import write_whole
 
 Network: TypeAlias = Literal["preresnet", "resnet", "vit"]
 DType: TypeAlias = Literal["float32", "bfloat16"]
@@ -252,9 +253,7 @@ def claim_run_dir(cfg: Config) -> Path:
         elif any(other.name != "config.part" for other in run_dir.iterdir()):
             raise Refused(f"run_dir must be new, empty or an earlier run's folder, got {run_dir}")
         else:
-            draft = path.with_suffix(".part")
-            draft.write_text(json.dumps(dataclasses.asdict(cfg), indent=2) + "\n")
-            draft.replace(path)  # whole or not at all
+            write_whole(path, json.dumps(dataclasses.asdict(cfg), indent=2) + "\n")
     except OSError as error:
         raise Refused(f"run_dir must be a folder to write to: {error}") from error
     except ValueError as error:  # of json, or of a text that is none

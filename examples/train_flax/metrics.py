@@ -5,6 +5,7 @@ that a resumed run writes the file anew, whatever became of it. Not here: what t
 """
 
 import csv
+import io
 import os
 import statistics
 import time
@@ -16,6 +17,8 @@ from typing import Any, NamedTuple, Protocol
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
+
+from examples.train_flax.files import write_whole
 
 
 class Row(NamedTuple):
@@ -78,10 +81,9 @@ def open_record(run_dir: Path, rows: Sequence[Row], *, tensorboard: bool) -> Ite
 
 
 def _write_rows(path: Path, rows: Sequence[Row]) -> None:
-    draft = path.with_suffix(".part")
-    with draft.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([Row._fields, *rows])
-    draft.replace(path)  # whole or not at all
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([Row._fields, *rows])
+    write_whole(path, text.getvalue())
 
 
 def _open_board(folder: Path, rows: Sequence[Row]) -> AbstractContextManager[Any]:

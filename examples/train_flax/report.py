@@ -17,6 +17,7 @@ import jax
 
 import droppath
 from examples.train_flax.config import Config
+from examples.train_flax.files import write_whole
 from examples.train_flax.metrics import (
     Row,
     best_row,
@@ -111,6 +112,4 @@ def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def write_markdown(path: Path, *paragraphs: str) -> None:
-    draft = path.with_suffix(".part")
-    draft.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
-    draft.replace(path)  # whole or not at all
+    write_whole(path, "\n\n".join(paragraphs) + "\n")
