@@ -17,8 +17,11 @@ Mode = Literal["row", "balanced", "batch"]
 ScaleAt = Literal["train", "eval"]
 
 FLOATS = "float64", "float32", "float16", "bfloat16"  # the types of SPEC.md
+FLOAT_TEXT = f"{', '.join(FLOATS[:-1])} or {FLOATS[-1]}"
+KEY_TEXT = "uint32 of shape (2,), such as droppath.key(7)"
 WORD = 1 << 32  # a key word is uint32
 COUNTERS = 1 << 64  # a Threefry-2x32 counter is two words
+ROWS = 1 << 31  # the backends index rows by int32
 
 
 def check_drop_prob(drop_prob: object, name: str = "drop_prob") -> float:
@@ -52,8 +55,8 @@ def check_scale_at(scale_at: object) -> None:
 def check_axis(axis: SupportsIndex, shape: Sequence[int], dtype: str) -> int:
     """Return the batch axis counted from the front, of an x of this shape and dtype."""
     if dtype not in FLOATS:
-        raise ValueError(f"x must be {', '.join(FLOATS[:-1])} or {FLOATS[-1]}, got {dtype}")
-    index = _integer("axis", axis)
+        raise ValueError(f"x must be {FLOAT_TEXT}, got {dtype}")
+    index = check_integer(axis, "axis")
     if not -len(shape) <= index < len(shape):
         raise ValueError(f"x must have the batch axis {index}, got shape {tuple(shape)}")
     return index % len(shape)
@@ -68,7 +71,13 @@ def check_keep(shape: Sequence[int], dtype: str, batch: int) -> None:
 def check_key(shape: Sequence[int], dtype: str, several: bool = False) -> None:
     """Raise unless a key of this shape and dtype is two words, or several are: uint32 [..., 2]."""
     if dtype != "uint32" or tuple(shape[-1:] if several else shape) != (2,):
-        raise ValueError(f"key must be uint32 of shape (2,), got {dtype} of {tuple(shape)}")
+        raise ValueError(f"key must be {KEY_TEXT}, got {dtype} of {tuple(shape)}")
+
+
+def check_source(key: object, others: str = "keep") -> None:
+    """Raise if there is nothing to draw from; others: what might have been given in its place."""
+    if key is None:
+        raise ValueError(f"key must be given to drop in training, or {others}, got none")
 
 
 def check_one_source(key: object, keep: object) -> None:
@@ -94,12 +103,36 @@ def check_per_sample(shapes: Sequence[Sequence[int]], batch: int) -> None:
             )
 
 
-def check_branch(returned: Sequence[int], given: Sequence[int]) -> None:
-    """Raise unless the branch returned the shape that it was given."""
+def check_branch(returned: Sequence[int], dtype: str, given: Sequence[int]) -> None:
+    """Raise unless the branch returned the shape that it was given, in some floating dtype."""
     if tuple(returned) != tuple(given):
         raise ValueError(
             f"branch must return the shape it is given, {tuple(given)}, got {tuple(returned)}"
         )
+    if dtype not in FLOATS:
+        raise ValueError(f"branch must return {FLOAT_TEXT}, got {dtype}")
+
+
+def check_callable(branch: object) -> None:
+    """Raise unless branch can be called."""
+    if not callable(branch):
+        raise ValueError(f"branch must be callable, got {branch!r}")
+
+
+def check_options(mode: object, scale_at: object, axis: SupportsIndex, groups: object) -> None:
+    """Raise unless a module may have these options; x is not known yet."""
+    check_mode(mode)
+    check_scale_at(scale_at)
+    check_integer(axis, "axis")
+    check_groups(cast(SupportsIndex, groups), 0)  # whether it divides is seen when the batch is
+
+
+def check_scalar(name: str, kind: str, fits: bool, dtype: str, shape: Sequence[int]) -> None:
+    """Raise unless an array is a scalar of this kind, "floating" or "integer": its dtype fits."""
+    if not fits or tuple(shape):
+        article = "an" if kind == "integer" else "a"
+        got = f"{dtype} of shape {tuple(shape)}"
+        raise ValueError(f"{name} must be {article} {kind} scalar, got {got}")
 
 
 def check_word(value: SupportsIndex, name: str) -> int:
@@ -108,25 +141,25 @@ def check_word(value: SupportsIndex, name: str) -> int:
 
 
 def check_batch(batch: SupportsIndex) -> int:
-    """Return batch, a non-negative integer."""
-    return check_below(batch, "batch", COUNTERS, "2**64")
+    """Return batch, an integer in [0, 2**31)."""
+    return check_below(batch, "batch", ROWS, "2**31")
 
 
 def check_groups(groups: SupportsIndex, batch: int) -> int:
     """Return groups, a positive divisor of batch."""
-    count = _integer("groups", groups)
+    count = check_integer(groups, "groups")
     if count < 1 or batch % count:
         raise ValueError(f"groups must divide the batch, got groups={count} for batch={batch}")
     return count
 
 
-def check_offset(offset: SupportsIndex, batch: int, group: int = 1) -> int:
-    """Return offset, a multiple of the group size, such that all counters fit in 64 bits."""
+def check_offset(offset: SupportsIndex, batch: int, group_size: int = 1) -> int:
+    """Return offset, a multiple of the group's size, such that all counters fit in 64 bits."""
     rows = max(batch, 1)
     index = check_below(offset, "offset", COUNTERS - rows + 1, f"2**64 - {rows} + 1")
-    if group > 1 and index % group:
+    if group_size > 1 and index % group_size:
         raise ValueError(
-            f"offset must be a multiple of the group's {group} rows, got offset={index}"
+            f"offset must be a multiple of the group's {group_size} rows, got offset={index}"
         )
     return index
 
@@ -137,18 +170,18 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def check_below(value: SupportsIndex, name: str, limit: int, text: str) -> int:
-    index = _integer(name, value)
+    index = check_integer(value, name)
     if not 0 <= index < limit:
         raise ValueError(f"{name} must be an integer in [0, {text}), got {index}")
     return index
 
 
-def _integer(name: str, value: SupportsIndex) -> int:
+def check_integer(value: SupportsIndex, name: str) -> int:
     if isinstance(value, bool):
         raise ValueError(f"{name} must be an integer, got {value!r}")
     try:
         return operator.index(value)
-    except TypeError:
+    except (TypeError, RuntimeError):  # PyTorch's, of a tensor that is no integer
         raise ValueError(f"{name} must be an integer, got {value!r}") from None
 
 

@@ -112,19 +112,25 @@ OFFSETS = "offset must be an integer in [0, 2**64 - 3 + 1), got "
             lambda: a.check_keep((4,), "float32", 4),
             "keep must be bool of shape (4,), got float32 of (4,)",
         ),
-        (lambda: a.check_key((2,), "int64"), "key must be uint32 of shape (2,), got int64 of (2,)"),
-        (lambda: a.check_key((), "uint32"), "key must be uint32 of shape (2,), got uint32 of ()"),
+        (
+            lambda: a.check_key((2,), "int64"),
+            "key must be uint32 of shape (2,), such as droppath.key(7), got int64 of (2,)",
+        ),
+        (
+            lambda: a.check_key((), "uint32"),
+            "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of ()",
+        ),
         (
             lambda: a.check_key((4,), "uint32"),
-            "key must be uint32 of shape (2,), got uint32 of (4,)",
+            "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of (4,)",
         ),
         (
             lambda: a.check_key((3, 2), "uint32"),
-            "key must be uint32 of shape (2,), got uint32 of (3, 2)",
+            "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of (3, 2)",
         ),
         (
             lambda: a.check_key((2, 3), "uint32", several=True),
-            "key must be uint32 of shape (2,), got uint32 of (2, 3)",
+            "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of (2, 3)",
         ),
         (
             lambda: a.check_one_source(0, 0),
@@ -134,7 +140,7 @@ OFFSETS = "offset must be an integer in [0, 2**64 - 3 + 1), got "
         (lambda: a.check_word(2**32, "seed"), NOT_IN_WORD + "4294967296"),
         (lambda: a.check_word(True, "seed"), "seed must be an integer, got True"),
         (lambda: a.check_word("1", "seed"), "seed must be an integer, got '1'"),
-        (lambda: a.check_batch(-1), "batch must be an integer in [0, 2**64), got -1"),
+        (lambda: a.check_batch(-1), "batch must be an integer in [0, 2**31), got -1"),
         (lambda: a.check_batch(4.0), "batch must be an integer, got 4.0"),
         (lambda: a.check_groups(3, 4), "groups must divide the batch, got groups=3 for batch=4"),
         (lambda: a.check_groups(0, 4), "groups must divide the batch, got groups=0 for batch=4"),
@@ -161,8 +167,33 @@ OFFSETS = "offset must be an integer in [0, 2**64 - 3 + 1), got "
             "per_sample must begin with the batch of 4, got shape ()",
         ),
         (
-            lambda: a.check_branch((4, 1), (4, 2)),
+            lambda: a.check_branch((4, 1), "float32", (4, 2)),
             "branch must return the shape it is given, (4, 2), got (4, 1)",
+        ),
+        *(
+            (
+                lambda dtype=dtype: a.check_branch((4, 2), dtype, (4, 2)),
+                f"branch must return {FLOATS}, got {dtype}",
+            )
+            for dtype in ("int64", "bool", "complex64", "float8_e4m3fn")
+        ),
+        (lambda: a.check_callable(None), "branch must be callable, got None"),
+        (
+            lambda: a.check_source(None, "keep or rngs"),
+            "key must be given to drop in training, or keep or rngs, got none",
+        ),
+        (
+            lambda: a.check_scalar("offset", "integer", False, "float32", ()),
+            "offset must be an integer scalar, got float32 of shape ()",
+        ),
+        (
+            lambda: a.check_scalar("drop_prob", "floating", True, "float32", (1,)),
+            "drop_prob must be a floating scalar, got float32 of shape (1,)",
+        ),
+        (lambda: a.check_options("row", "train", 0.0, 1), "axis must be an integer, got 0.0"),
+        (
+            lambda: a.check_options("row", "train", 0, 0),
+            "groups must divide the batch, got groups=0 for batch=0",
         ),
         (
             lambda: a.check_offset(6, 8, 4),
@@ -193,4 +224,8 @@ def test_the_last_value_within_each_range_passes():
     a.check_skip(None, "nothing is known")
     a.check_skip(False, "nothing is known")
     a.check_per_sample([(4,), (4, 2)], 4)
-    a.check_branch((4, 2), (4, 2))
+    a.check_branch((4, 2), "bfloat16", (4, 2))
+    a.check_source(0)
+    a.check_callable(abs)
+    a.check_options("row", "eval", -1, 3)
+    a.check_scalar("offset", "integer", True, "int64", ())

@@ -53,15 +53,15 @@ def keep_mask(
     """
     words, size = as_key(key), check_batch(batch)
     check_mode(mode)
-    group = size // check_groups(groups, size)
-    first = check_offset(offset, size, group if mode == "balanced" else 1)
-    drops = drop_threshold(drop_prob)[..., None]
-    if mode == "row":  # KEY-2
-        return draws(random_bits(words, size, first)) >= drops
+    group_size = size // check_groups(groups, size)
+    first = check_offset(offset, size, group_size if mode == "balanced" else 1)
+    threshold = drop_threshold(drop_prob)[..., None]
+    if mode == "row":  # KEY-2, MASK-5: a draw for each row
+        return draw23(random_bits(words, size, first)) >= threshold  # KEY-5, KEY-6, MASK-4
     if mode == "batch":  # KEY-3
-        kept = draws(random_bits(words, 1)) >= drops
+        kept = draw23(random_bits(words, 1)) >= threshold
         return np.broadcast_to(kept, (*kept.shape[:-1], size)).copy()
-    return _balanced(words, drops, size, group, first)
+    return _balanced(words, threshold, size, group_size, first)
 
 
 def kept_capacity(drop_prob: float, batch: SupportsIndex, *, groups: SupportsIndex = 1) -> int:
@@ -75,7 +75,12 @@ def kept_capacity(drop_prob: float, batch: SupportsIndex, *, groups: SupportsInd
     """
     size = check_batch(batch)
     count = check_groups(groups, size)
-    return size - count * (size // count * int(drop_threshold(drop_prob)) >> DRAW_BITS)
+    return count * group_capacity(int(drop_threshold(drop_prob)), size // count)
+
+
+def group_capacity(threshold: int, group_size: int) -> int:
+    """Return the most rows that one group keeps, in integers that a tracing compiler can follow."""
+    return group_size - (group_size * threshold >> DRAW_BITS)  # BAL-4
 
 
 def drop_threshold(drop_prob: float | NDArray[np.floating[Any]]) -> NDArray[np.int64]:
@@ -88,20 +93,21 @@ def drop_threshold(drop_prob: float | NDArray[np.floating[Any]]) -> NDArray[np.i
     return np.asarray(np.ceil(p * np.float32(1 << DRAW_BITS)), np.int64)
 
 
-def draws(bits: Words) -> NDArray[np.int64]:
-    """Return bits >> 9: uniform integers in [0, 2**23)."""
+def draw23(bits: Words) -> NDArray[np.int64]:
+    """Return bits >> 9: uniform integers of 23 bits, in [0, 2**23)."""
     return (bits >> np.uint32(32 - DRAW_BITS)).astype(np.int64)
 
 
 def _balanced(
-    key: Words, drops: NDArray[np.int64], batch: int, group: int, offset: int
+    key: Words, threshold: NDArray[np.int64], batch: int, group_size: int, offset: int
 ) -> NDArray[np.bool_]:
     """KEY-4: keep the b - m rows of each group of b with the smallest (bits, index)."""
     if not batch:
-        return np.ones((*np.broadcast_shapes(key.shape[:-1], drops.shape[:-1]), 0), bool)
-    whole, rest = np.divmod(group * drops, 1 << DRAW_BITS)
-    up = draws(random_bits(fold_in(key, 1), batch // group, offset // group))
+        return np.ones((*np.broadcast_shapes(key.shape[:-1], threshold.shape[:-1]), 0), bool)
+    whole, rest = np.divmod(group_size * threshold, 1 << DRAW_BITS)
+    up = draw23(random_bits(fold_in(key, 1), batch // group_size, offset // group_size)) < rest
     bits = random_bits(fold_in(key, 0), batch, offset)
-    rank = bits.reshape(*bits.shape[:-1], -1, group).argsort(kind="stable").argsort()
-    keep = rank < (group - whole - (up < rest))[..., None]
+    rank = bits.reshape(*bits.shape[:-1], -1, group_size).argsort(kind="stable").argsort()
+    # BAL-1: whole rows, or one more; BAL-2: the one more at rest / 2**23; BAL-3: the ranks are fair
+    keep = rank < (group_size - whole - up)[..., None]
     return keep.reshape(*keep.shape[:-2], batch)

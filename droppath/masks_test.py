@@ -252,11 +252,15 @@ def test_the_kept_capacity_is_exact(p, batch, groups, capacity):
 @pytest.mark.parametrize(
     ("arguments", "options", "text"),
     [
-        (([0, 1], 0.1, 4), {}, "key must be uint32 of shape (2,), got int64 of (2,)"),
+        (
+            ([0, 1], 0.1, 4),
+            {},
+            "key must be uint32 of shape (2,), such as droppath.key(7), got int64 of (2,)",
+        ),
         ((key(0), -0.1, 4), {}, "drop_prob must be a number in [0, 1], got -0.1"),
         ((key(0), np.array([0.1, 1.5]), 4), {}, "drop_prob must be a number in [0, 1], got 1.5"),
         ((key(0), None, 4), {}, "drop_prob must be a number in [0, 1], got None"),
-        ((key(0), 0.1, -1), {}, "batch must be an integer in [0, 2**64), got -1"),
+        ((key(0), 0.1, -1), {}, "batch must be an integer in [0, 2**31), got -1"),
         (
             (key(0), 0.1, 4),
             {"mode": "x"},

@@ -11,7 +11,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from droppath.arguments import check_key, check_offset, check_word
+from droppath.arguments import KEY_TEXT, check_key, check_offset, check_word
 
 Words = NDArray[np.uint32]
 
@@ -31,6 +31,8 @@ def key(seed: SupportsIndex) -> Words:
 
 def fold_in(key: ArrayLike, data: Any) -> Words:
     """Return the key made from a key and an integer: the cipher of the counter (0, data).
+
+    Layer l of a model draws, in step t, from fold_in(fold_in(key, t), l) (KEY-7).
 
     key: uint32 [..., 2]. data: an integer in [0, 2**32), or an array of them, that broadcasts with
     key's leading axes. Returns uint32 [..., 2].
@@ -90,10 +92,13 @@ def threefry2x32(key: Words, x0: Words, x1: Words) -> tuple[Words, Words]:
     return y0, y1
 
 
-def as_key(key: ArrayLike) -> Words:
-    """Return key as an array, checked to be uint32 [..., 2] (clause ARG-5)."""
-    words = np.asarray(key)
-    check_key(words.shape, words.dtype.name, several=True)
+def as_key(key: ArrayLike, several: bool = True) -> Words:
+    """Return key as an array, checked to be uint32 [2], or if several [..., 2] (clause ARG-5)."""
+    try:
+        words = np.asarray(key)
+    except (TypeError, ValueError):  # a typed JAX key, a list of lists of several lengths
+        raise ValueError(f"key must be {KEY_TEXT}, got {type(key).__name__}") from None
+    check_key(words.shape, words.dtype.name, several)
     return words
 
 

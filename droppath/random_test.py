@@ -118,9 +118,18 @@ def test_random_bits_of_several_keys_are_those_of_each():
             lambda: random_bits(key(0), 2, 2**64 - 1),
             "offset must be an integer in [0, 2**64 - 2 + 1), got 18446744073709551615",
         ),
-        (lambda: random_bits([0, 5], 1), "key must be uint32 of shape (2,), got int64 of (2,)"),
-        (lambda: fold_in(5, 1), "key must be uint32 of shape (2,), got int64 of ()"),
-        (lambda: split(np.uint32(5)), "key must be uint32 of shape (2,), got uint32 of ()"),
+        (
+            lambda: random_bits([0, 5], 1),
+            "key must be uint32 of shape (2,), such as droppath.key(7), got int64 of (2,)",
+        ),
+        (
+            lambda: fold_in(5, 1),
+            "key must be uint32 of shape (2,), such as droppath.key(7), got int64 of ()",
+        ),
+        (
+            lambda: split(np.uint32(5)),
+            "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of ()",
+        ),
     ],
 )
 def test_a_bad_argument_is_named(call, text):

@@ -3,7 +3,7 @@
 Works in autograd, torch.compile(fullgraph=True), torch.func, activation checkpointing and autocast.
 """
 
-from typing import Any, SupportsIndex, cast
+from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor
@@ -17,19 +17,12 @@ from droppath.arguments import (
     check_one_source,
     check_scale_at,
 )
-from droppath_torch.masks import (
-    Key,
-    Offset,
-    Rate,
-    check_rate,
-    dtype_text,
-    is_plain_on_cpu,
-    keep_mask,
-)
-from droppath_torch.sampling import sample_mask
-
-# Up to this number of elements torch.where is faster than calls from Python, forward and backward.
-WORTH_A_FUNCTION = 1 << 14
+from droppath.scaling import inverse_keep_prob, scales
+from droppath_torch.arrays import dtype_text, is_plain_on_cpu
+from droppath_torch.masks import Draw, Key, Offset, Rate, check_rate, keep_mask
+from droppath_torch.on_cpu import WORTH_A_FUNCTION, KeepRows
+from droppath_torch.rows import compute_type, select
+from droppath_torch.sampling import check_generator, sample_mask
 
 
 def drop_path(
@@ -74,108 +67,69 @@ def drop_path(
 
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
     """
-    at, p = checked(x, drop_prob, key, keep, mode, scale_at, axis)
-    here = scale_by_keep and (scale_at == "train") == bool(training)  # SCALE-2, SCALE-3
+    draw = Draw(key, keep, mode, groups, offset, generator)
+    at, p = check_call(x, drop_prob, draw, scale_at, axis)
+    scaled = scales(training, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
     if not training:  # EVAL-1
-        return _eval_scaled(x, p, at) if here else x
-    if keep is None and not isinstance(p, Tensor) and p == 0:  # EVAL-2
+        return _scaled_in_evaluation(x, p, at) if scaled else x
+    if draws_nothing(p, draw):  # EVAL-2
         return x
-    if keep is None and key is not None:
-        options: dict[str, Any] = {"mode": mode, "groups": groups, "offset": offset}
-        keep = keep_mask(key, p, x.shape[at], **options, device=x.device)
-    elif keep is None:
-        batch, device = x.shape[at], x.device
-        keep = sample_mask(p, batch, mode=mode, groups=groups, generator=generator, device=device)
-    if isinstance(p, Tensor) or p == 1:  # DROP-2
-        keep = keep & (p < 1)
-    return _select(x, keep, inverse(p, x) if here else 1.0, at)
+    kept = draw_keep(draw, p, x.shape[at], x.device)
+    return _keep_rows(x, kept, scale(p, x) if scaled else 1.0, at)
 
 
-def checked(
-    x: Tensor,
-    drop_prob: Rate,
-    key: Key | None,
-    keep: Tensor | None,
-    mode: Mode,
-    scale_at: ScaleAt,
-    axis: int,
+def check_call(
+    x: Tensor, drop_prob: Rate, draw: Draw, scale_at: ScaleAt, axis: int
 ) -> tuple[int, Rate]:
-    """Return x's batch axis and the rate, once all that can be wrong is checked."""
+    """Return x's batch axis and the rate, once all is checked that needs no draw (area ARG)."""
     if not isinstance(x, Tensor):
         raise ValueError(f"x must be a tensor, got {type(x).__name__}")
     at = check_axis(axis, x.shape, dtype_text(x))
     p = check_rate(drop_prob)
     check_scale_at(scale_at)
-    check_mode(mode)
-    check_one_source(key, keep)
-    if keep is not None:
+    check_mode(draw.mode)
+    check_one_source(draw.key, draw.keep)
+    check_generator(draw.generator)
+    if draw.keep is not None:
+        keep = draw.keep
         text = dtype_text(keep) if isinstance(keep, Tensor) else type(keep).__name__
         check_keep(getattr(keep, "shape", ()), text, x.shape[at])
     return at, p
 
 
-def inverse(p: Rate, x: Tensor) -> Rate:
+def draws_nothing(p: Rate, draw: Draw) -> bool:
+    """Return whether a call in training is the identity: a rate of 0, no mask given (EVAL-2)."""
+    return draw.keep is None and not isinstance(p, Tensor) and p == 0
+
+
+def draw_keep(draw: Draw, p: Rate, batch: int, device: torch.device) -> Tensor:
+    """Return the mask of a call in training, none kept at p = 1 (DROP-2): bool [B]."""
+    keep, mode, groups = draw.keep, draw.mode, draw.groups
+    if keep is None and draw.key is None:
+        made = draw.generator
+        keep = sample_mask(p, batch, mode=mode, groups=groups, generator=made, device=device)
+    elif keep is None:
+        key, first = cast(Key, draw.key), draw.offset
+        keep = keep_mask(key, p, batch, mode=mode, groups=groups, offset=first, device=device)
+    return keep & (p < 1) if isinstance(p, Tensor) or p == 1 else keep
+
+
+def scale(p: Rate, x: Tensor) -> Rate:
     """SCALE-1: 1/(1-p) in float64, or in x's compute type if p is a tensor; 1 at p = 1."""
     if not isinstance(p, Tensor):
-        return 1 / (1 - p) if p < 1 else 1.0
-    keep_prob = 1 - p.to(_compute_type(x))
+        return inverse_keep_prob(p)
+    keep_prob = 1 - p.to(compute_type(x))
     return 1 / torch.where(keep_prob > 0, keep_prob, 1)
 
 
-def _eval_scaled(x: Tensor, p: Rate, axis: int) -> Tensor:
+def _scaled_in_evaluation(x: Tensor, p: Rate, axis: int) -> Tensor:
     """SCALE-3: x * (1 - p), and +0 where that is 0."""
     keep = torch.full((x.shape[axis],), True, device=x.device) & (p < 1)
-    return _select(x, keep, 1 - (p.to(_compute_type(x)) if isinstance(p, Tensor) else p), axis)
+    return _keep_rows(x, keep, 1 - (p.to(compute_type(x)) if isinstance(p, Tensor) else p), axis)
 
 
-def _select(x: Tensor, keep: Tensor, s: Rate, axis: int) -> Tensor:
-    """Return x * s where keep, +0 elsewhere; one rounding to x's dtype (SCALE-1, DROP-1)."""
+def _keep_rows(x: Tensor, keep: Tensor, s: Rate, axis: int) -> Tensor:
+    """Return x * s where keep, +0 elsewhere, by whichever way is the fastest."""
     if x.numel() > WORTH_A_FUNCTION and not isinstance(s, Tensor) and is_plain_on_cpu(x, keep):
-        return cast(Tensor, _KeepRows.apply(x, keep, s, axis))
-    if isinstance(s, Tensor):
-        y = (x.to(_compute_type(x)) * s.to(_compute_type(x))).to(x.dtype)
-    else:
-        y = x * s if s != 1 else x  # PyTorch multiplies by a number in the compute type
-    column = keep.to(x.device).view([-1 if i == axis else 1 for i in range(x.ndim)])  # MASK-1
-    return torch.where(column, y, 0)
-
-
-def _compute_type(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-class _KeepRows(torch.autograd.Function):
-    """_keep_rows with its derivatives, which are the same map (GRAD-1, GRAD-2).
-
-    On a CPU torch.where with a broadcast mask takes three to five times as long as a product.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, keep: Tensor, s: float, axis: int) -> Tensor:
-        ctx.s, ctx.axis = s, axis
-        ctx.keep = keep.tolist()  # a copy: the caller may write into keep before the backward
-        ctx.dropped = [i for i, kept in enumerate(ctx.keep) if not kept]
-        return _keep_rows(x, ctx.dropped, s, axis)
-
-    @staticmethod
-    def backward(ctx: Any, *dy: Tensor) -> Any:
-        if torch.is_grad_enabled() or not is_plain_on_cpu(dy[0]):
-            return _select(dy[0], torch.tensor(ctx.keep), ctx.s, ctx.axis), None, None, None
-        return _keep_rows(dy[0], ctx.dropped, ctx.s, ctx.axis), None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *dx: Tensor) -> Any:
-        return _select(dx[0], torch.tensor(ctx.keep), ctx.s, ctx.axis)
-
-
-def _keep_rows(x: Tensor, dropped: list[int], s: float, axis: int) -> Tensor:
-    """Return x * s, but +0 on the dropped rows.
-
-    NumPy writes the zeros: it takes a third of PyTorch's time for a row, and wakes no thread.
-    """
-    y = x * s
-    bits = y.view(torch.int16) if y.dtype == torch.bfloat16 else y  # NumPy has no bfloat16
-    rows = bits.numpy()
-    for i in dropped:
-        rows[(slice(None),) * axis + (i,)] = 0
-    return y
+        return cast(Tensor, KeepRows.apply(x, keep, s, axis))
+    return select(x, keep, s, axis)

@@ -259,7 +259,7 @@ KEEP = torch.ones(4) > 0
             torch.ones(4),
             0.1,
             {"key": droppath.split(KEY, 4)},
-            "key must be uint32 of shape (2,), got uint32 of (4, 2)",
+            "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of (4, 2)",
         ),
         (
             torch.ones(4),

@@ -111,7 +111,8 @@ def test_all_is_as_before_on_exit_also_by_an_exception_and_when_nested():
         assert masks(model, 12) == [want_mask(KEY, i, m, 12) for i, m in enumerate(model)]
     assert inner == [want_mask(droppath.key(1), i, m, 12) for i, m in enumerate(model[:2])]
     for name, module in model.named_modules():
-        assert {**names[name], "layer_key": None} == {"layer_key": None, **module.__dict__}
+        passing = {"layer_key": None, "was_keyed": isinstance(module, DropPath)}
+        assert {**names[name], **passing} == {**passing, **module.__dict__}
     torch.manual_seed(0)
     drawn = masks(model, 12)
     torch.manual_seed(0)
@@ -181,8 +182,12 @@ def test_a_recomputation_after_the_block_ended_is_refused_and_the_next_step_is_n
 @pytest.mark.parametrize(
     ("key", "offset", "text"),
     [
-        ([0, 5], 0, "key must be uint32 of shape (2,), got int64 of (2,)"),
-        (droppath.split(KEY, 2), 0, "key must be uint32 of shape (2,), got uint32 of (2, 2)"),
+        ([0, 5], 0, "key must be uint32 of shape (2,), such as droppath.key(7), got int64 of (2,)"),
+        (
+            droppath.split(KEY, 2),
+            0,
+            "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of (2, 2)",
+        ),
         (KEY, -1, "offset must be an integer in [0, 2**63), got -1"),
         (KEY, 2**63, "offset must be an integer in [0, 2**63), got 9223372036854775808"),
         (KEY, 0.5, "offset must be an integer, got 0.5"),

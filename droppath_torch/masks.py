@@ -6,7 +6,7 @@ does not recompile. Not here: draws without a key, which are droppath_torch/samp
 """
 
 import math
-from typing import Any, SupportsIndex, TypeAlias, cast
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -15,23 +15,45 @@ from torch import Tensor
 
 from droppath import masks as host_masks
 from droppath.arguments import (
+    WORD,
     Mode,
     check_batch,
     check_drop_prob,
     check_groups,
-    check_key,
     check_mode,
     check_offset,
+    check_scalar,
 )
 from droppath.masks import DRAW_BITS
-from droppath.random import PARITY, ROTATIONS, threefry2x32
+from droppath.random import PARITY, ROTATIONS
+from droppath.random import as_key as as_host_key
+from droppath_torch.arrays import (
+    Device,
+    as_device,
+    dtype_text,
+    is_compiling,
+    is_plain_on_cpu,
+    to_device,
+)
+from droppath_torch.on_cpu import threefry2x32_on_host
 
 Key: TypeAlias = NDArray[np.uint32] | Tensor
 Rate: TypeAlias = float | Tensor
 Offset: TypeAlias = SupportsIndex | Tensor
-Device: TypeAlias = torch.device | str | None
 
-WORD = 0xFFFFFFFF  # words are held in int64: PyTorch has no arithmetic on uint32
+KEY_DTYPES = torch.uint32, torch.int32, torch.int64  # int32 holds the bits of uint32
+LOW_WORD = WORD - 1  # words are held in int64: PyTorch has no arithmetic on uint32
+
+
+class Draw(NamedTuple):
+    """How a call gets its mask: it is `keep`, or is drawn from `key` or from `generator`."""
+
+    key: Key | None
+    keep: Tensor | None
+    mode: Mode
+    groups: SupportsIndex
+    offset: Offset
+    generator: torch.Generator | None
 
 
 def keep_mask(
@@ -47,14 +69,15 @@ def keep_mask(
     """Return the mask that key draws: True where the sample's path is kept.
 
     Args:
-      key: uint32 [2] as droppath.key makes it; or an integer tensor [2] on any device, whose value
-        is not read by the host.
+      key: uint32 [2] as droppath.key makes it; or a tensor [2] of uint32, int32 with the same bits,
+        or int64, on any device. The words of an int64 tensor are checked where the host can read
+        them. On a device, and under torch.compile, what exceeds 32 bits is cut off.
       drop_prob: probability in [0, 1] that a path is dropped; a 0-d tensor is not checked.
       batch: number of samples B.
       mode: "row", "balanced" or "batch", as in `droppath.keep_mask`.
       groups: for "balanced", the number of equal contiguous groups of the batch.
-      offset: global index of the first row, an integer or a 0-d tensor; for "balanced" a
-        multiple of the group's size.
+      offset: global index of the first row, an integer or a 0-d integer tensor, checked as `key`
+        is; for "balanced" a multiple of the group's size.
       device: where the mask is wanted; by default that of a tensor key, else the CPU.
 
     Returns: bool tensor [B].
@@ -66,96 +89,73 @@ def keep_mask(
     """
     size = check_batch(batch)
     check_mode(mode)
-    group = size // check_groups(groups, size)
-    if not isinstance(offset, Tensor):
-        offset = check_offset(offset, size, group if mode == "balanced" else 1)
-    if not (torch.compiler.is_compiling() or _any_tensor(key, drop_prob, offset)):
-        one, p, first = as_host_key(key), check_drop_prob(drop_prob), cast(int, offset)
-        mask = host_masks.keep_mask(one, p, size, mode=mode, groups=groups, offset=first)
-        return to_device(mask, device)
-    words, drops = _as_words(key), drop_threshold(drop_prob)
-    if device is not None and not isinstance(key, Tensor):
-        words = words.to(device)  # where a tensor drop_prob is
-    keep = draw_on_device(words, drops, size, mode, group, offset)
-    return keep if device is None else keep.to(device)
+    group_size = size // check_groups(groups, size)
+    first = check_first_row(offset, size, group_size if mode == "balanced" else 1)
+    where = as_device(device)
+    if not (is_compiling() or any(isinstance(a, Tensor) for a in (key, drop_prob, first))):
+        one, p = as_host_key(key, several=False), check_drop_prob(drop_prob)
+        row = cast(int, first)
+        mask = host_masks.keep_mask(one, p, size, mode=mode, groups=groups, offset=row)
+        return to_device(mask, where)
+    words, threshold = as_key(key), drop_threshold(drop_prob)
+    if where is not None and not isinstance(key, Tensor):
+        words = words.to(where)  # where a tensor drop_prob is
+    keep = draw_on_device(words, threshold, size, mode, group_size, first)
+    return keep if where is None else keep.to(where)
 
 
 def draw_on_device(
-    words: Tensor, drops: int | Tensor, batch: int, mode: Mode, group: int, offset: int | Tensor
+    words: Tensor,
+    threshold: int | Tensor,
+    batch: int,
+    mode: Mode,
+    group_size: int,
+    offset: int | Tensor,
 ) -> Tensor:
     """Return the masks of keys whose words are int64 [..., 2], on their device: bool [..., B].
 
-    drops: the thresholds T of KEY-2, an integer or int64 that broadcasts with [..., B].
+    threshold: T of KEY-2, an integer or int64 that broadcasts with [..., B].
     """
     if mode == "row":  # KEY-2
-        return _draws(_random_bits(words, batch, offset)) >= drops
+        return draw23(random_bits(words, batch, offset)) >= threshold
     if mode == "batch":  # KEY-3
-        keep = _draws(_random_bits(words, 1, 0)) >= drops
+        keep = draw23(random_bits(words, 1, 0)) >= threshold
         return keep.expand(*keep.shape[:-1], batch)
-    return _balanced(words, drops, batch, group, offset)
+    return _balanced(words, threshold, batch, group_size, offset)
+
+
+def as_key(key: Key) -> Tensor:
+    """Return the key's two words as int64 (clause ARG-5)."""
+    if not isinstance(key, Tensor):
+        words = key if is_compiling() else as_host_key(key, several=False)
+        return torch.from_numpy(np.asarray(words)).to(torch.int64) & LOW_WORD
+    if key.dtype not in KEY_DTYPES or key.shape != (2,):
+        given = f"{dtype_text(key)} of {tuple(key.shape)}"
+        raise ValueError(f"key must be two words of uint32, int32 or int64, got {given}")
+    known = key.tolist() if key.dtype == torch.int64 and is_plain_on_cpu(key) else []
+    if not all(0 <= word < WORD for word in known):
+        raise ValueError(f"key must be two words in [0, 2**32), got {known}")
+    return key.to(torch.int64) & LOW_WORD
 
 
 def check_rate(drop_prob: Rate) -> Rate:
     """Return drop_prob as a float, or as it is if it is a 0-d tensor, whose value stays unread."""
     if not isinstance(drop_prob, Tensor):
         return check_drop_prob(drop_prob)
-    if drop_prob.ndim or not drop_prob.is_floating_point():
-        given = f"{dtype_text(drop_prob)} of shape {tuple(drop_prob.shape)}"
-        raise ValueError(f"drop_prob must be a floating scalar, got {given}")
+    floating, dtype = drop_prob.is_floating_point(), dtype_text(drop_prob)
+    check_scalar("drop_prob", "floating", floating, dtype, drop_prob.shape)
     return drop_prob.detach()
 
 
-def as_host_key(key: object) -> NDArray[np.uint32]:
-    """Return key as an array, checked to be uint32 [2] (clause ARG-5)."""
-    words = np.asarray(key)
-    check_key(words.shape, words.dtype.name)
-    return words
-
-
-def dtype_text(x: Tensor) -> str:
-    """Return the dtype as SPEC.md writes it, "float32"."""
-    return str(x.dtype).removeprefix("torch.")
-
-
-def to_device(mask: NDArray[Any], device: Device) -> Tensor:
-    """Return a host array as a tensor on device, without waiting for the device."""
-    tensor = torch.from_numpy(mask)
-    if device is None or torch.device(device).type == "cpu":
-        return tensor
-    pinned = tensor.pin_memory() if torch.device(device).type == "cuda" else tensor
-    return pinned.to(device, non_blocking=True)
-
-
-def is_plain_on_cpu(*tensors: Tensor) -> bool:
-    """Return whether the mask can be read at once: nothing traces, and no device is waited for."""
-    for x in tensors:
-        if type(x) is not Tensor or not x.is_cpu:
-            return False
-    return is_eager(tensors[0])
-
-
-def is_eager(x: Tensor) -> bool:
-    """Return whether x is a tensor of numbers: nothing traces or transforms the call."""
-    return (
-        not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and not torch._C._are_functorch_transforms_active()
-        # autograd's is_grads_batched
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-    )
-
-
-def _any_tensor(*values: object) -> bool:
-    return any(isinstance(value, Tensor) for value in values)
-
-
-def _as_words(key: Key) -> Tensor:
-    """Return the key's two words as int64 (clause ARG-5)."""
-    words = key if isinstance(key, Tensor) else torch.from_numpy(np.asarray(key))
-    if words.is_floating_point() or words.dtype == torch.bool or words.shape != (2,):
-        given = f"{dtype_text(words)} of {tuple(words.shape)}"
-        raise ValueError(f"key must be two integer words, got {given}")
-    return words.to(torch.int64) & WORD
+def check_first_row(offset: Offset, batch: int, group_size: int) -> int | Tensor:
+    """Return offset, checked: as an int, or as it is if it is a 0-d tensor."""
+    if not isinstance(offset, Tensor):
+        return check_offset(offset, batch, group_size)
+    integer = not (offset.is_floating_point() or offset.is_complex() or offset.dtype == torch.bool)
+    check_scalar("offset", "integer", integer, dtype_text(offset), offset.shape)
+    if is_plain_on_cpu(offset):
+        check_offset(int(offset), batch, group_size)
+    return offset
 
 
 def drop_threshold(drop_prob: Rate) -> int | Tensor:
@@ -167,22 +167,22 @@ def drop_threshold(drop_prob: Rate) -> int | Tensor:
     return math.ceil(float(np.float32(p)) * (1 << DRAW_BITS))
 
 
-def _draws(bits: Tensor) -> Tensor:
-    """Return bits >> 9: uniform integers in [0, 2**23)."""
-    return bits >> (32 - DRAW_BITS)
-
-
-def _random_bits(words: Tensor, num: int, offset: int | Tensor) -> Tensor:
+def random_bits(words: Tensor, num: int, offset: int | Tensor) -> Tensor:
     """Return droppath.random_bits as int64 [..., num], on the key's device (KEY-1)."""
     index = torch.arange(num, dtype=torch.int64, device=words.device)
     if isinstance(offset, Tensor):
         counter = index + offset.to(torch.int64)
-        high, low = (counter >> 32) & WORD, counter & WORD
+        high, low = (counter >> 32) & LOW_WORD, counter & LOW_WORD
     else:  # an offset may exceed int64
-        low = index + (offset & WORD)
-        high, low = (offset >> 32) + (low >> 32), low & WORD
+        low = index + (offset & LOW_WORD)
+        high, low = (offset >> 32) + (low >> 32), low & LOW_WORD
     y0, y1 = _threefry2x32(words[..., None, :], high, low)
     return y0 ^ y1
+
+
+def draw23(bits: Tensor) -> Tensor:
+    """Return bits >> 9: uniform integers of 23 bits, in [0, 2**23)."""
+    return bits >> (32 - DRAW_BITS)
 
 
 def _threefry2x32(words: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,39 +192,18 @@ def _threefry2x32(words: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor
         return y0, y1
     k0, k1 = words.unbind(-1)
     schedule = k0, k1, k0 ^ k1 ^ PARITY
-    y0, y1 = (x0 + k0) & WORD, (x1 + k1) & WORD
+    y0, y1 = (x0 + k0) & LOW_WORD, (x1 + k1) & LOW_WORD
     for block in range(5):
         for rotation in ROTATIONS[block % 2]:
-            y0 = (y0 + y1) & WORD
-            y1 = (y1 << rotation | y1 >> (32 - rotation)) & WORD ^ y0
-        y0 = (y0 + schedule[(block + 1) % 3]) & WORD
-        y1 = (y1 + schedule[(block + 2) % 3] + block + 1) & WORD
+            y0 = (y0 + y1) & LOW_WORD
+            y1 = (y1 << rotation | y1 >> (32 - rotation)) & LOW_WORD ^ y0
+        y0 = (y0 + schedule[(block + 1) % 3]) & LOW_WORD
+        y1 = (y1 + schedule[(block + 2) % 3] + block + 1) & LOW_WORD
     return y0, y1
 
 
-# One operator for the compiler: Inductor takes 10 to 30 s of a core to make C++ of twenty rounds.
-@torch.library.custom_op("droppath::threefry2x32", mutates_args=(), device_types="cpu")
-def threefry2x32_on_host(words: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
-    """Return the reference's cipher, both words: int64 [..., 2]."""
-    key, *counter = (x.numpy().astype(np.uint32) for x in (words, x0, x1))
-    return torch.from_numpy(np.stack(threefry2x32(key, *counter), -1).astype(np.int64))
-
-
-@threefry2x32_on_host.register_fake
-def _(words: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
-    shape = torch.broadcast_shapes(words.shape[:-1], x0.shape)
-    return words.new_empty((*shape, 2))
-
-
-@threefry2x32_on_host.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Tensor) -> tuple[Tensor, int]:
-    pairs = zip(arguments, in_dims, strict=True)
-    words, x0, x1 = (x if dim is None else x.movedim(dim, 0) for x, dim in pairs)
-    return threefry2x32_on_host(words, x0, x1), 0
-
-
 def _balanced(
-    words: Tensor, drops: int | Tensor, batch: int, group: int, offset: int | Tensor
+    words: Tensor, threshold: int | Tensor, batch: int, group_size: int, offset: int | Tensor
 ) -> Tensor:
     """KEY-4: keep the b - m rows of each group of b with the smallest (bits, index)."""
     if not batch:
@@ -232,15 +211,16 @@ def _balanced(
     data = torch.arange(2, dtype=torch.int64, device=words.device)
     folded = _threefry2x32(words[..., None, :], torch.zeros_like(data), data)
     rows, ups = torch.stack(folded, -1).unbind(-2)
-    up = _draws(_random_bits(ups, batch // group, offset // group))
-    return keep_smallest(_random_bits(rows, batch, offset), up, drops, group)
+    up = draw23(random_bits(ups, batch // group_size, offset // group_size))
+    return keep_smallest(random_bits(rows, batch, offset), up, threshold, group_size)
 
 
-def keep_smallest(order: Tensor, up: Tensor, drops: int | Tensor, group: int) -> Tensor:
+def keep_smallest(order: Tensor, up: Tensor, threshold: Any, group_size: int) -> Tensor:
     """Return which rows of each group have the smallest (order, index): all but m of them.
 
-    m is group * T / 2**23 rounded down, plus 1 where up is below the rest.
+    m is group_size * T / 2**23 rounded down, plus 1 where up is below the rest.
     """
-    dropped = (group * drops >> DRAW_BITS) + (up < group * drops % (1 << DRAW_BITS)).to(torch.int64)
-    rank = order.unflatten(-1, (-1, group)).argsort(dim=-1, stable=True).argsort(dim=-1)
-    return (rank < (group - dropped)[..., None]).flatten(-2)
+    scaled = group_size * threshold
+    dropped = (scaled >> DRAW_BITS) + (up < scaled % (1 << DRAW_BITS)).to(torch.int64)
+    rank = order.unflatten(-1, (-1, group_size)).argsort(dim=-1, stable=True).argsort(dim=-1)
+    return (rank < (group_size - dropped)[..., None]).flatten(-2)

@@ -127,16 +127,32 @@ KEY = droppath.key(0)
             {},
             "drop_prob must be a floating scalar, got int64 of shape ()",
         ),
-        (([0, 5], 0.1, 4), {}, "key must be uint32 of shape (2,), got int64 of (2,)"),
-        ((KEY[None], 0.1, 1), {}, "key must be uint32 of shape (2,), got uint32 of (1, 2)"),
-        ((torch.ones(2), 0.1, 4), {}, "key must be two integer words, got float32 of (2,)"),
+        (
+            ([0, 5], 0.1, 4),
+            {},
+            "key must be uint32 of shape (2,), such as droppath.key(7), got int64 of (2,)",
+        ),
+        (
+            (KEY[None], 0.1, 1),
+            {},
+            "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of (1, 2)",
+        ),
+        (
+            (torch.ones(2), 0.1, 4),
+            {},
+            "key must be two words of uint32, int32 or int64, got float32 of (2,)",
+        ),
         (
             (torch.ones(3, 2).int(), 0.1, 3),
             {},
-            "key must be two integer words, got int32 of (3, 2)",
+            "key must be two words of uint32, int32 or int64, got int32 of (3, 2)",
         ),
-        ((torch.ones(2) > 0, 0.1, 4), {}, "key must be two integer words, got bool of (2,)"),
-        ((KEY, 0.1, -4), {}, "batch must be an integer in [0, 2**64), got -4"),
+        (
+            (torch.ones(2) > 0, 0.1, 4),
+            {},
+            "key must be two words of uint32, int32 or int64, got bool of (2,)",
+        ),
+        ((KEY, 0.1, -4), {}, "batch must be an integer in [0, 2**31), got -4"),
         ((KEY, 0.1, 4), {"mode": "x"}, "mode must be one of 'row', 'balanced', 'batch', got 'x'"),
         ((KEY, 0.1, 4), {"groups": 3}, "groups must divide the batch, got groups=3 for batch=4"),
         (

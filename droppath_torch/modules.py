@@ -1,34 +1,28 @@
 """DropPath and DropPathResidual as PyTorch modules: timm's class, with a key where wanted."""
 
+import copy
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from droppath.arguments import (
     Mode,
     ScaleAt,
-    check_groups,
-    check_mode,
-    check_scale_at,
+    check_axis,
+    check_callable,
+    check_options,
     check_skip,
 )
+from droppath_torch.arrays import dtype_text, in_backward, is_compiling
 from droppath_torch.functional import drop_path
 from droppath_torch.masks import Key, Offset, Rate, check_rate
 from droppath_torch.residual import Branch, drop_path_residual
+from droppath_torch.sampling import check_generator
+from droppath_torch.step_masks import LayerKey
+from droppath_torch.traced import ScriptedDropPath, record_residual
 
-if TYPE_CHECKING:
-    from droppath_torch.keyed import LayerKey
-
-torch.fx.wrap("drop_path")  # torch.fx records one call: shapes and masks are not traced
-
-was_keyed: "WeakSet[DropPath]" = WeakSet()  # those whose latest forward may have been in `keyed`
-
-
-def in_backward() -> bool:
-    """Return whether the autograd engine is running: then a forward is a recomputation."""
-    return torch._C._current_graph_task_id() != -1
+fx.wrap("drop_path")  # torch.fx records one call: shapes and masks are not traced
 
 
 class DropPath(nn.Module):
@@ -56,7 +50,8 @@ class DropPath(nn.Module):
 
     drop_prob: Rate
     default_mode: Mode = "row"
-    layer_key: "LayerKey | None" = None  # set by `keyed`, for as long as it lasts
+    layer_key: LayerKey | None = None  # set by `keyed`, for as long as it lasts
+    was_keyed: bool = False  # whether the latest forward may have been within a `keyed` that ended
 
     def __init__(
         self,
@@ -70,9 +65,8 @@ class DropPath(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_mode(mode)
-        check_scale_at(scale_at)
-        check_groups(groups, 0)  # whether it divides is seen when the batch is
+        check_options(mode, scale_at, axis, groups)
+        check_generator(generator)
         self.drop_prob = check_rate(drop_prob)
         self.scale_by_keep = scale_by_keep
         self.mode: Mode = mode
@@ -80,6 +74,17 @@ class DropPath(nn.Module):
         self.axis = axis
         self.groups = groups
         self.generator = generator
+
+    if TYPE_CHECKING:  # nn.Module's own takes anything
+
+        def __call__(
+            self,
+            x: Tensor,
+            *,
+            key: Key | None = None,
+            keep: Tensor | None = None,
+            offset: Offset = 0,
+        ) -> Tensor: ...
 
     def forward(
         self, x: Tensor, *, key: Key | None = None, keep: Tensor | None = None, offset: Offset = 0
@@ -91,37 +96,48 @@ class DropPath(nn.Module):
         """
         p = check_rate(self.drop_prob)
         if key is None and keep is None:
-            keep = self._keyed_mask(x, p, x.device)
-        return drop_path(x, p, self.training, key=key, keep=keep, **self._options(offset))
+            keep = self._keyed_mask(x, p, None)
+        return drop_path(
+            x,
+            p,
+            self.training,
+            key=key,
+            keep=keep,
+            generator=self.generator,
+            mode=self.mode,
+            scale_by_keep=self.scale_by_keep,
+            scale_at=self.scale_at,
+            axis=self.axis,
+            groups=self.groups,
+            offset=offset,
+        )
 
-    def _keyed_mask(self, x: Tensor, p: Rate, device: torch.device) -> Tensor | None:
-        """Return the mask of the surrounding `keyed` on a device, None if there is nothing due."""
+    def _keyed_mask(self, x: Tensor, p: Rate, device: torch.device | None) -> Tensor | None:
+        """Return the mask of the surrounding `keyed`, on a device or x's; None if none is due."""
         if not self.training or (not isinstance(p, Tensor) and p == 0):
             return None
         if self.layer_key is not None:
-            return self.layer_key.keep_mask(self, x, device)
-        if not torch.compiler.is_compiling() and len(was_keyed):
-            self._check_not_replayed()
+            batch = x.shape[check_axis(self.axis, x.shape, dtype_text(x))]
+            return self.layer_key.keep_mask(batch, x.device, device or x.device)
+        if self.was_keyed and not is_compiling():
+            if in_backward():  # activation checkpointing runs a forward again
+                raise RuntimeError(
+                    "backward must run within keyed(), as its forward did, to checkpoint"
+                )
+            self.was_keyed = False
         return None
 
-    def _options(self, offset: Offset) -> dict[str, Any]:
-        return {
-            "generator": self.generator,
-            "mode": self.mode,
-            "scale_by_keep": self.scale_by_keep,
-            "scale_at": self.scale_at,
-            "axis": self.axis,
-            "groups": self.groups,
-            "offset": offset,
-        }
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle holds: nothing of a surrounding `keyed`."""
+        passing = "layer_key", "was_keyed"
+        return {name: value for name, value in self.__dict__.items() if name not in passing}
 
-    def _check_not_replayed(self) -> None:
-        """Raise if activation checkpointing runs a forward again whose `keyed` block has ended."""
-        if self in was_keyed and in_backward():
-            raise RuntimeError(
-                "backward must run within keyed(), as its forward did, to checkpoint"
-            )
-        was_keyed.discard(self)
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return what torch.jit.script takes in place of it."""
+        given = self.drop_prob, self.mode, self.scale_by_keep, self.scale_at, self.axis
+        if self.generator is not None:
+            raise ValueError("generator must be None for torch.jit.script, got a torch.Generator")
+        return ScriptedDropPath(*given).train(self.training)
 
     def extra_repr(self) -> str:
         """Return timm's text, and the options that are not the default."""
@@ -170,12 +186,35 @@ class DropPathResidual(DropPath):
         *,
         mode: Mode = "balanced",
         skip: bool | None = None,
-        **options: Any,
+        scale_at: ScaleAt = "train",
+        axis: int = 0,
+        groups: int = 1,
+        generator: torch.Generator | None = None,
     ) -> None:
+        check_callable(branch)
         check_skip(skip)
-        super().__init__(drop_prob, scale_by_keep, mode=mode, **options)
+        super().__init__(
+            drop_prob,
+            scale_by_keep,
+            mode=mode,
+            scale_at=scale_at,
+            axis=axis,
+            groups=groups,
+            generator=generator,
+        )
         self.branch = branch
         self.skip = skip
+
+    if TYPE_CHECKING:
+
+        def __call__(
+            self,
+            x: Tensor,
+            *per_sample: Tensor,
+            key: Key | None = None,
+            keep: Tensor | None = None,
+            offset: Offset = 0,
+        ) -> Tensor: ...
 
     def forward(
         self,
@@ -190,16 +229,54 @@ class DropPathResidual(DropPath):
         per_sample: further arguments of the branch, tensors [B, ...]. Others as in `DropPath`.
         """
         p, skip = check_rate(self.drop_prob), self.skip
+        if isinstance(x, fx.Proxy):
+            return record_residual(self, x, per_sample, key=key, keep=keep, offset=offset)
         if key is None and keep is None:
             keep = self._keyed_mask(x, p, torch.device("cpu"))
             if keep is not None and self.mode == "balanced" and not isinstance(p, Tensor):
                 skip = skip is not False  # what keyed draws needs no check
-        options = self._options(offset)
         return drop_path_residual(
-            x, self.branch, p, self.training, *per_sample, key=key, keep=keep, skip=skip, **options
+            x,
+            self.branch,
+            p,
+            self.training,
+            *per_sample,
+            key=key,
+            keep=keep,
+            generator=self.generator,
+            mode=self.mode,
+            skip=skip,
+            scale_by_keep=self.scale_by_keep,
+            scale_at=self.scale_at,
+            axis=self.axis,
+            groups=self.groups,
+            offset=offset,
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "DropPathResidual":
+        """Return a copy. Raises ValueError for a branch that would keep the original's weights."""
+        held = [cell.cell_contents for cell in getattr(self.branch, "__closure__", None) or ()]
+        if any(isinstance(value, nn.Module | Tensor) for value in held):
+            raise ValueError(
+                "branch must be a module or a bound method to be copied: a function that holds "
+                f"modules computes with the original's, got {self.branch!r}"
+            )
+        made = self.__class__.__new__(self.__class__)
+        memo[id(self)] = made
+        made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return made
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Raise: the branch that a residual block skips is out of TorchScript's reach."""
+        raise ValueError("branch must not be skipped under torch.jit.script: use DropPath there")
 
     def extra_repr(self) -> str:
         """Return DropPath's text, and skip if it is not the default."""
         changed = [] if self.skip is None else [f"skip={self.skip}"]
         return ", ".join([super().extra_repr(), *changed])
+
+
+def check_module(model: object) -> None:
+    """Raise unless model is a torch.nn.Module."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")

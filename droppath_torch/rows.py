@@ -2,36 +2,116 @@
 
 Each is the other's transpose, so that two functions serve forward and backward, and the stream is
 copied once in each: autograd's own gradient of a gather would fill a second one with zeros and add
-it. Not here: the mask, and the branch.
+it. Both keep the memory layout of x, channels_last too. Not here: the mask, and the branch.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
-from droppath_torch.kernels import add_rows_fused, can_fuse, take_rows_fused
+from droppath_torch.arrays import is_compiling, is_transformed, to_device
+from droppath_torch.on_cuda import add_rows_fused, can_fuse, take_rows_fused
 
 
-class Rows(NamedTuple):
-    """The n rows that run: those that are kept, and others as spares, whose results do not count.
+class HostRows(NamedTuple):
+    """The rows that run, where the host knows the mask.
 
-    taken: int64 [n], or None if all rows run, each in its place.
-    If the host knows the mask: kept: int64 [k], the first k of taken; or spares: int64 [m], of all.
-    If not: place: int64 [B], where among those that run a kept row is; keep: bool [B]; real: bool
-    [n], False for a spare.
+    Some rows run: `kept` holds the first k entries of `taken`. All rows run: `taken` and `kept` are
+    None, and `spares` holds the dropped rows. All are int64 [n], [k] and [m].
     """
 
     taken: Tensor | None
-    kept: Tensor | None = None
-    spares: Tensor | None = None
+    kept: Tensor | None
+    spares: Tensor | None
+
+    def take(self, x: Tensor, axis: int) -> Tensor:
+        """Return the rows of x that run: [..., B, ...] -> [..., n, ...]."""
+        return x if self.taken is None else _gather(x, self.taken, axis)
+
+    def add(self, x: Tensor, f: Tensor, s: float | Tensor, axis: int) -> Tensor:
+        """Return x, and on the kept rows x + s * f, with one rounding to x's dtype."""
+        if self.kept is None:
+            assert self.spares is not None
+            y = _sum(x, f, s)
+            return y.index_copy_(axis, self.spares, x.index_select(axis, self.spares))
+        f = f.narrow(axis, 0, len(self.kept))
+        if _adds_in_place(x, f, s):
+            return x.clone().index_add_(axis, self.kept, f, alpha=cast(float, s))
+        new = _sum(x.index_select(axis, self.kept), f, s)
+        return x.clone().index_copy_(axis, self.kept, new)  # index_copy forgets the layout
+
+    def scaled(self, dy: Tensor, s: float, dtype: torch.dtype, axis: int) -> Tensor:
+        """Return s * dy on the rows that run, +0 on the spares, with one rounding to dtype."""
+        df = self.take(dy, axis).to(torch.promote_types(dy.dtype, dtype))
+        if self.kept is None:
+            assert self.spares is not None
+            return (df * s).to(dtype).index_fill_(axis, self.spares, 0)
+        df = df.mul_(s).to(dtype)  # a gathered one is our own
+        df.narrow(axis, len(self.kept), df.shape[axis] - len(self.kept)).zero_()
+        return df
+
+
+class DeviceRows(NamedTuple):
+    """The rows that run, where no value of the mask is read: those kept, then others as spares.
+
+    keep: bool [B]. Some rows run: taken is int64 [n]; place int64 [B], where among those that run a
+    kept row is; real bool [n], False for a spare. All rows run: these three are None.
+    """
+
+    keep: Tensor
+    taken: Tensor | None = None
     place: Tensor | None = None
-    keep: Tensor | None = None
     real: Tensor | None = None
 
+    @property
+    def counts(self) -> Tensor:
+        """Which of the rows that run are kept: bool [n]."""
+        return self.keep if self.real is None else self.real
 
-def pick_on_host(keep: list[bool], capacity: int, groups: int) -> Rows | None:
-    """Return the rows that run, `capacity` of each group; None if all do and none is a spare."""
+    def take(self, x: Tensor, axis: int) -> Tensor:
+        """Return the rows of x that run: [..., B, ...] -> [..., n, ...]."""
+        return x if self.taken is None else _gather(x, self.taken, axis)
+
+    def add(self, x: Tensor, f: Tensor, s: float | Tensor, axis: int) -> Tensor:
+        """Return x, and on the kept rows x + s * f, with one rounding to x's dtype."""
+        if self.taken is None or self.place is None:
+            return select_sum(x, f, self.keep, s, axis)
+        if is_compiling() or is_transformed():  # gathers fuse and map, scatters do not
+            return select_sum(x, _gather(f, self.place, axis), self.keep, s, axis)
+        if _fuses(x, f, s):
+            return add_rows_fused(x, f, self.place, self.keep, cast(float, s), axis)
+        new = select_sum(_gather(x, self.taken, axis), f, self.counts, s, axis)
+        return x.clone().index_copy_(axis, self.taken, new)
+
+    def scaled(self, dy: Tensor, s: float, dtype: torch.dtype, axis: int) -> Tensor:
+        """Return s * dy on the rows that run, +0 on the spares, with one rounding to dtype."""
+        if self.taken is not None and _fuses(dy, dy, s):
+            return take_rows_fused(dy, self.taken, self.counts, s, dtype, axis)
+        df = self.take(dy, axis).to(torch.promote_types(dy.dtype, dtype))
+        df = (df * s if self.taken is None else df.mul_(s)).to(dtype)
+        return torch.where(column(self.counts, df.ndim, axis), df, 0)
+
+    def to(self, device: torch.device) -> "DeviceRows":
+        """Return the same rows on a device, by one copy that the host does not wait for."""
+        parts = [part for part in self if part is not None]
+        packed = torch.cat([part.to(torch.int64) for part in parts])
+        moved = to_device(packed.numpy(), device).split([len(part) for part in parts])
+        keep, *rest = moved
+        if not rest:
+            return DeviceRows(keep.bool())
+        taken, place, real = rest
+        return DeviceRows(keep.bool(), taken, place, real.bool())
+
+
+Rows: TypeAlias = HostRows | DeviceRows
+
+
+def pick_host_rows(keep: list[bool], capacity: int, groups: int) -> HostRows | None:
+    """Return the rows that run, `capacity` of each group, of a mask that the host knows.
+
+    None if all run and all are kept.
+    """
     size = len(keep) // groups
     kept = [row for row, is_kept in enumerate(keep) if is_kept]
     spares = []
@@ -39,19 +119,18 @@ def pick_on_host(keep: list[bool], capacity: int, groups: int) -> Rows | None:
         dropped = [row for row in range(group * size, (group + 1) * size) if not keep[row]]
         spares += dropped[size - capacity :]
     if capacity == size:
-        return Rows(None, spares=torch.tensor(spares)) if spares else None
+        return HostRows(None, None, torch.tensor(spares)) if spares else None
     taken = torch.tensor(kept + spares)
-    return Rows(taken, kept=taken[: len(kept)])
+    return HostRows(taken, taken[: len(kept)], None)
 
 
-def pick_rows(keep: Tensor, capacity: int, groups: int) -> Rows:
-    """Return the same rows of a bool [B] on any device, whose values are not read.
+def pick_rows(keep: Tensor, capacity: int, groups: int) -> DeviceRows:
+    """Return the rows that run, `capacity` of each group, for keep, bool [B], which is not read.
 
     What a group keeps beyond its capacity is taken for dropped.
     """
-    batch = len(keep)
-    if capacity * groups == batch:
-        return Rows(None, real=keep)
+    if capacity * groups == len(keep):
+        return DeviceRows(keep)
     grouped = keep.view(groups, -1)
     first = torch.arange(groups, device=keep.device)[:, None]
     order = (~grouped).to(torch.uint8).argsort(dim=1, stable=True)[:, :capacity]
@@ -59,7 +138,7 @@ def pick_rows(keep: Tensor, capacity: int, groups: int) -> Rows:
     count = grouped.cumsum(1)
     place = ((count - 1).clamp(0, capacity - 1) + first * capacity).flatten()
     within = keep & (count <= capacity).flatten()
-    return Rows(taken, place=place, keep=within, real=keep.index_select(0, taken))
+    return DeviceRows(within, taken, place, keep.index_select(0, taken))
 
 
 def take_rows(x: Tensor, rows: Rows | None, axis: int) -> tuple[Tensor, Tensor]:
@@ -70,11 +149,11 @@ def take_rows(x: Tensor, rows: Rows | None, axis: int) -> tuple[Tensor, Tensor]:
     if rows is None:
         return x, x
     if not _needs_functions(x):
-        return _taken(x, rows, axis), x
-    if torch._C._are_functorch_transforms_active():
-        taken = _taken(x, rows, axis)
-        return _choose(taken, taken.detach(), rows, axis), x  # no gradient from a spare
-    ran, stream = _TakeRows.apply(x, axis, *rows)
+        return rows.take(x, axis), x
+    if isinstance(rows, DeviceRows) and is_transformed():  # no gradient from a spare
+        taken = rows.take(x, axis)
+        return torch.where(column(rows.counts, x.ndim, axis), taken, taken.detach()), x
+    ran, stream = _TakeRows.apply(x, axis, type(rows), *rows)
     return ran, stream
 
 
@@ -84,110 +163,110 @@ def add_rows(x: Tensor, f: Tensor, rows: Rows | None, s: float | Tensor, axis: i
     x: [..., B, ...]. f: [..., n, ...], of any floating dtype. Returns x's shape and dtype.
     """
     if rows is None:
-        return _added(x, f, s)
-    plain = not _needs_functions(x, f) or isinstance(s, Tensor)
-    if plain or torch._C._are_functorch_transforms_active():
-        return _sum(x, f, rows, s, axis)
-    return _AddRows.apply(x, f, s, axis, *rows)
+        return _sum(x, f, s)
+    if not _needs_functions(x, f) or isinstance(s, Tensor) or is_transformed():
+        return rows.add(x, f, s, axis)
+    return cast(Tensor, _AddRows.apply(x, f, s, axis, type(rows), *rows))
 
 
 class _TakeRows(torch.autograd.Function):
     """x -> its rows and itself: the gradient of both is one sum."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, axis: int, *rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        ctx.axis = axis
+    def forward(
+        ctx: Any, x: Tensor, axis: int, kind: type[Rows], *rows: Any
+    ) -> tuple[Tensor, Tensor]:
+        ctx.axis, ctx.kind, ctx.order = axis, kind, _order(x)
         ctx.save_for_backward(*rows)
-        taken = _taken(x, Rows(*rows), axis)
+        taken = kind(*rows).take(x, axis)
         return taken.view_as(taken) if taken is x else taken, x
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
-        rows = Rows(*ctx.saved_tensors)
-        return _sum(dy[1], dy[0], rows, 1.0, ctx.axis), *[None] * (1 + len(rows))
+        rows = ctx.kind(*ctx.saved_tensors)
+        dx = rows.add(dy[1], dy[0], 1.0, ctx.axis)
+        return _in_order(dx, ctx.order), *[None] * (2 + len(rows))
 
 
 class _AddRows(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, f: Tensor, s: float, axis: int, *rows: Tensor | None
+        ctx: Any, x: Tensor, f: Tensor, s: float, axis: int, kind: type[Rows], *rows: Any
     ) -> Tensor:
-        ctx.s, ctx.axis, ctx.dtype = s, axis, f.dtype
+        ctx.s, ctx.axis, ctx.kind = s, axis, kind
+        ctx.dtype, ctx.order = f.dtype, _order(f)
         ctx.save_for_backward(*rows)
-        return _sum(x, f, Rows(*rows), s, axis)
+        return kind(*rows).add(x, f, s, axis)
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
-        rows = Rows(*ctx.saved_tensors)
-        df = _scaled(dy[0], rows, ctx.s, ctx.dtype, ctx.axis)
-        return dy[0], df, *[None] * (2 + len(rows))
+        rows = ctx.kind(*ctx.saved_tensors)
+        df = rows.scaled(dy[0], ctx.s, ctx.dtype, ctx.axis)
+        return dy[0], _in_order(df, ctx.order), *[None] * (3 + len(rows))
 
 
-def _taken(x: Tensor, rows: Rows, axis: int) -> Tensor:
-    return x if rows.taken is None else x.index_select(axis, rows.taken)
+def select(x: Tensor, keep: Tensor, s: float | Tensor, axis: int) -> Tensor:
+    """Return x * s where keep, +0 elsewhere; one rounding to x's dtype (SCALE-1, DROP-1)."""
+    if isinstance(s, Tensor):
+        y = (x.to(compute_type(x)) * s.to(compute_type(x))).to(x.dtype)
+    else:
+        y = x * s if s != 1 else x  # PyTorch multiplies by a number in the compute type
+    return torch.where(column(keep.to(x.device), x.ndim, axis), y, 0)
 
 
-def _scaled(dy: Tensor, rows: Rows, s: float, dtype: torch.dtype, axis: int) -> Tensor:
-    """Return s * dy on the rows that run, +0 on the spares, with one rounding to dtype."""
-    if rows.taken is not None and rows.real is not None and _fuses(dy, dy, s):
-        return take_rows_fused(dy, rows.taken, rows.real, s, dtype, axis)
-    wide = torch.promote_types(dy.dtype, dtype)
-    df = _taken(dy, rows, axis).to(wide)
-    df = (df * s if rows.taken is None else df.mul_(s)).to(dtype)  # a gathered one is our own
-    if rows.kept is not None:
-        kept = rows.kept.shape[0]
-        df.narrow(axis, kept, df.shape[axis] - kept).zero_()
-        return df
-    return _choose(df, None, rows, axis)
+def select_sum(x: Tensor, f: Tensor, keep: Tensor, s: float | Tensor, axis: int) -> Tensor:
+    """Return x + s * f where keep, x elsewhere: one rounding to x's dtype (RES-1, RES-2, RES-3)."""
+    return torch.where(column(keep, x.ndim, axis), _sum(x, f, s), x)
 
 
-def _sum(x: Tensor, f: Tensor, rows: Rows, s: float | Tensor, axis: int) -> Tensor:
-    """Return x, and on the kept rows x + s * f, with one rounding to x's dtype."""
-    if rows.kept is not None:
-        f = f.narrow(axis, 0, rows.kept.shape[0])
-        if _adds_in_place(x, f, s):
-            return x.index_add(axis, rows.kept, f, alpha=cast(float, s))
-        new = _added(x.index_select(axis, rows.kept), f, s)
-        return x.index_copy(axis, rows.kept, new)
-    if rows.place is not None and rows.keep is not None:
-        if torch.compiler.is_compiling():  # one kernel: gathers fuse, scatters do not
-            spread = f.index_select(axis, rows.place)
-            return _sum(x, spread, Rows(None, real=rows.keep), s, axis)
-        if _fuses(x, f, s):
-            return add_rows_fused(x, f, rows.place, rows.keep, cast(float, s), axis)
-    old = _taken(x, rows, axis)
-    new = _choose(_added(old, f, s), old, rows, axis)
-    return new if rows.taken is None else x.index_copy(axis, rows.taken, new)
+def column(keep: Tensor, ndim: int, axis: int) -> Tensor:
+    """Return keep along one axis of ndim (MASK-1)."""
+    return keep.view([-1 if i == axis else 1 for i in range(ndim)])
 
 
-def _adds_in_place(x: Tensor, f: Tensor, s: float | Tensor) -> bool:
-    """Return whether index_add rounds as `_added` does: to 16 bits it would round s, and s * f."""
-    wide = x.dtype in (torch.float32, torch.float64)
-    return x.dtype == f.dtype and not isinstance(s, Tensor) and (wide or s == 1)
+def compute_type(x: Tensor) -> torch.dtype:
+    """Return the compute type of SPEC.md: float64 for float64, else float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _added(x: Tensor, f: Tensor, s: float | Tensor) -> Tensor:
+def _sum(x: Tensor, f: Tensor, s: float | Tensor) -> Tensor:
     """Return x + s * f in the compute type, rounded to x's dtype."""
-    wide = x.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+    wide = x.to(compute_type(x))
     if isinstance(s, Tensor):
         return (wide + s.to(wide.dtype) * f.to(wide.dtype)).to(x.dtype)
     return torch.add(wide, f, alpha=s).to(x.dtype)  # in 16 bits it would round s
 
 
-def _choose(new: Tensor, old: Tensor | None, rows: Rows, axis: int) -> Tensor:
-    """Return new, but old, or 0, on the spares. If the host knows them new is written to."""
-    if rows.spares is not None:
-        if old is None:
-            return new.index_fill_(axis, rows.spares, 0)
-        return new.index_copy_(axis, rows.spares, old.index_select(axis, rows.spares))
-    assert rows.real is not None
-    column = rows.real.view([-1 if i == axis else 1 for i in range(new.ndim)])
-    return torch.where(column, new, 0 if old is None else old)
+def _gather(x: Tensor, index: Tensor, axis: int) -> Tensor:
+    """Return the rows `index` of x, in the memory layout of x."""
+    if x.is_contiguous():
+        return x.index_select(axis, index)
+    order = x.dim_order()
+    rows = x.permute(order).index_select(order.index(axis), index)
+    return rows.permute([order.index(i) for i in range(x.ndim)])
+
+
+def _order(x: Tensor) -> tuple[int, ...] | None:
+    """Return the memory layout of x where `_in_order` needs it."""
+    return x.dim_order() if is_compiling() else None
+
+
+def _in_order(dx: Tensor, order: tuple[int, ...] | None) -> Tensor:
+    """Return dx in a memory layout: torch.compile makes what a backward is given contiguous."""
+    if order is None:
+        return dx
+    return dx.permute(order).contiguous().permute([order.index(i) for i in range(dx.ndim)])
+
+
+def _adds_in_place(x: Tensor, f: Tensor, s: float | Tensor) -> bool:
+    """Return whether index_add rounds as `_sum` does: to 16 bits it would round s, and s * f."""
+    wide = x.dtype in (torch.float32, torch.float64)
+    return x.dtype == f.dtype and not isinstance(s, Tensor) and (wide or s == 1)
 
 
 def _fuses(x: Tensor, f: Tensor, s: float | Tensor) -> bool:
-    plain = not torch._C._are_functorch_transforms_active() and not torch.is_grad_enabled()
-    return plain and not torch.compiler.is_compiling() and can_fuse(x, f, s)
+    plain = not is_transformed() and not torch.is_grad_enabled() and not is_compiling()
+    return plain and can_fuse(x, f, s)
 
 
 def _needs_functions(*tensors: Tensor) -> bool:

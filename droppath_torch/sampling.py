@@ -8,12 +8,19 @@ from typing import SupportsIndex
 import torch
 from torch import Tensor
 
-from droppath.arguments import Mode, check_groups, check_mode
+from droppath.arguments import Mode, check_groups
 from droppath.masks import DRAW_BITS
-from droppath_torch.masks import Device, Rate, drop_threshold, is_plain_on_cpu, keep_smallest
+from droppath_torch.arrays import is_plain_on_cpu, is_transformed
+from droppath_torch.masks import Rate, drop_threshold, keep_smallest
+from droppath_torch.on_cpu import WORTH_PYTHON, keep_smallest_in_python
 
 RANDOM_BITS = 62  # of a number to sort by: two of a group are equal once in 2**62 pairs
-WORTH_PYTHON = 256  # rows, up to which Python sorts them before PyTorch has begun
+
+
+def check_generator(generator: object) -> None:
+    """Raise unless generator is a torch.Generator or None."""
+    if not (generator is None or isinstance(generator, torch.Generator)):
+        raise ValueError(f"generator must be a torch.Generator or None, got {generator!r}")
 
 
 def sample_mask(
@@ -23,20 +30,21 @@ def sample_mask(
     mode: Mode = "row",
     groups: SupportsIndex = 1,
     generator: torch.Generator | None = None,
-    device: Device = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Return a mask drawn from `generator`, by default torch's own of the device: bool [B].
 
-    Arguments and errors as in `keep_mask`, but that drop_prob is what `check_rate` returned. What
-    is drawn does not depend on x's dtype (MASK-3).
+    Arguments and errors as in `keep_mask`, but that mode is checked, and drop_prob is what
+    `check_rate` returned. What is drawn does not depend on x's dtype (MASK-3).
     """
-    check_mode(mode)
-    group = batch // check_groups(groups, batch)
+    group_size = batch // check_groups(groups, batch)
     if mode == "balanced":
-        return _sample_balanced(drop_prob, batch, group, generator, device)
+        return _sample_balanced(drop_prob, batch, group_size, generator, device)
     drawn = 1 if mode == "batch" else batch
     if isinstance(drop_prob, Tensor):
         keep = torch.rand(drawn, generator=generator, device=device) >= drop_prob.to(torch.float32)
+    elif is_transformed():  # under a vmap each sample gets a draw of its own, and none in place
+        keep = torch.rand(drawn, generator=generator, device=device) >= drop_prob
     else:  # the drop is drawn: 1 - drop_prob would round
         drop = torch.empty(drawn, dtype=torch.bool, device=device)
         keep = drop.bernoulli_(drop_prob, generator=generator).logical_not_()
@@ -44,27 +52,20 @@ def sample_mask(
 
 
 def _sample_balanced(
-    drop_prob: Rate, batch: int, group: int, generator: torch.Generator | None, device: Device
+    drop_prob: Rate,
+    batch: int,
+    group_size: int,
+    generator: torch.Generator | None,
+    device: torch.device | None,
 ) -> Tensor:
-    """Drop, in each group, group * p rows, rounded up or down at random."""
+    """Drop, in each group, group_size * p rows, rounded up or down at random."""
     if not batch:
         return torch.ones(0, dtype=torch.bool, device=device)
-    groups, drops = batch // group, drop_threshold(drop_prob)
+    groups, threshold = batch // group_size, drop_threshold(drop_prob)
     random = torch.randint(1 << RANDOM_BITS, (groups + batch,), generator=generator, device=device)
-    if batch <= WORTH_PYTHON and isinstance(drops, int) and is_plain_on_cpu(random):
-        keep = bytearray(_keep_on_host(random.tolist(), batch, drops, group))
-        return torch.frombuffer(keep, dtype=torch.bool)
-    return keep_smallest(random[groups:], random[:groups] >> RANDOM_BITS - DRAW_BITS, drops, group)
-
-
-def _keep_on_host(random: list[int], batch: int, drops: int, group: int) -> list[bool]:
-    """Return what `keep_smallest` does, in Python."""
-    keep = [True] * batch
-    whole, rest = divmod(group * drops, 1 << DRAW_BITS)
-    up, order = random[:-batch], random[-batch:]
-    for first, draw in zip(range(0, batch, group), up, strict=True):
-        dropped = whole + (draw >> RANDOM_BITS - DRAW_BITS < rest)
-        ranked = sorted(range(first, first + group), key=order.__getitem__) if dropped else []
-        for row in ranked[group - dropped :]:
-            keep[row] = False
-    return keep
+    shift = RANDOM_BITS - DRAW_BITS
+    if batch <= WORTH_PYTHON and isinstance(threshold, int) and is_plain_on_cpu(random):
+        words = random.tolist()
+        up = [word >> shift for word in words[:groups]]
+        return keep_smallest_in_python(words[groups:], up, threshold, group_size)
+    return keep_smallest(random[groups:], random[:groups] >> shift, threshold, group_size)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from droppath.arguments import check_drop_prob
 from droppath_torch.masks import Rate, check_rate
-from droppath_torch.modules import DropPath
+from droppath_torch.modules import DropPath, check_module
 
 # What the layers hold, of timm.layers, of torchvision.ops and of transformers' models.
 FORMS = {"drop_prob", "scale_by_keep"}, {"p", "mode"}, {"drop_prob"}
@@ -35,6 +35,7 @@ def set_drop_probs(model: nn.Module, rates: Rate | Sequence[Rate] | NDArray[np.f
     >>> [layer.drop_prob for layer in model]
     [0.0, 0.1, 0.2]
     """
+    check_module(model)
     layers = [module for module in model.modules() if isinstance(module, DropPath)]
     if not layers:
         raise ValueError("model must hold a DropPath of droppath_torch, got none")
@@ -82,6 +83,7 @@ def convert(model: nn.Module) -> nn.Module:
       (1): DropPath(drop_prob=0.100)
     )
     """
+    check_module(model)
     swaps = {
         module: _ours(module, path or "model")
         for path, module in model.named_modules()

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-SHARED = "numpy droppath.arguments droppath.random droppath.masks droppath.schedules"
+SHARED = "numpy droppath.arguments droppath.random droppath.masks droppath.scaling droppath.schedules"
 MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's path decides
     "droppath/": "numpy droppath",
     "droppath_torch/": f"{SHARED} torch triton droppath_torch",

@@ -12,8 +12,8 @@ pytest.importorskip("triton", reason="Triton comes with PyTorch's CUDA build, or
 # A process of its own: Triton reads TRITON_INTERPRET when it is imported.
 PROGRAM = """
 import numpy as np, torch
-from droppath_torch.kernels import add_rows_fused, take_rows_fused
-from droppath_torch.rows import Rows, _scaled, _sum, pick_rows
+from droppath_torch.on_cuda import add_rows_fused, take_rows_fused
+from droppath_torch.rows import pick_rows
 
 def numbers(*shape, dtype, seed):
     x = torch.from_numpy(np.random.default_rng(seed).normal(size=shape)).to(dtype)
@@ -35,14 +35,14 @@ for dtype, other in ((torch.float32, torch.float32), (torch.bfloat16, torch.bflo
             f[(slice(None),) * axis + (~rows.real,)] = torch.nan
             x[(slice(None),) * axis + (~keep.to(DEVICE),)] *= -0.0
             y = add_rows_fused(x, f, rows.place, rows.keep, 1 / 0.7, axis)
-            want = _sum(x, f, rows, 1 / 0.7, axis)
+            want = rows.add(x, f, 1 / 0.7, axis)
             eps = torch.finfo(dtype).eps
             torch.testing.assert_close(y, want, rtol=2 * eps, atol=2 * eps)
             dropped = (slice(None),) * axis + (~keep.to(DEVICE),)
             assert torch.equal(y[dropped].view(torch.uint8), x[dropped].view(torch.uint8))
             x[(slice(None),) * axis + (rows.taken[~rows.real],)] = torch.nan
             df = take_rows_fused(x, rows.taken, rows.real, 1 / 0.7, other, axis)
-            torch.testing.assert_close(df, _scaled(x, rows, 1 / 0.7, other, axis))
+            torch.testing.assert_close(df, rows.scaled(x, 1 / 0.7, other, axis))
             assert not df[(slice(None),) * axis + (~rows.real,)].any()
             cases += 1
 print(cases)

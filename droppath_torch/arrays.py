@@ -1,0 +1,83 @@
+"""What a tensor is made of, and what the call that it is in is made by: traced, mapped, captured.
+
+The only file that asks PyTorch's internals (`torch._C`). Not here: anything that computes.
+"""
+
+from typing import Any, TypeAlias
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Device: TypeAlias = torch.device | str | None
+
+
+def dtype_text(x: Tensor) -> str:
+    """Return the dtype as SPEC.md writes it, "float32"."""
+    return str(x.dtype).removeprefix("torch.")
+
+
+def is_compiling() -> bool:
+    """Return whether torch.compile traces the call: then no value may be read."""
+    return torch.compiler.is_compiling()
+
+
+def is_transformed() -> bool:
+    """Return whether a transform of torch.func is at work: vmap, grad, vjp, jvp."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def is_mapped() -> bool:
+    """Return whether a vmap of torch.func is at work, alone or within another transform."""
+    if is_compiling() or not is_transformed():
+        return False
+    vmap = torch._C._functorch.TransformType.Vmap
+    return any(level.key() == vmap for level in torch._C._functorch.get_interpreter_stack() or ())
+
+
+def is_eager(x: Tensor) -> bool:
+    """Return whether x is a tensor of numbers: nothing traces or transforms the call."""
+    return (
+        not is_compiling()
+        and not torch.jit.is_tracing()
+        and not is_transformed()
+        # autograd's is_grads_batched
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
+    )
+
+
+def is_plain_on_cpu(*tensors: Tensor) -> bool:
+    """Return whether values can be read at once: nothing traces, and no device is waited for."""
+    for x in tensors:
+        if type(x) is not Tensor or not x.is_cpu:
+            return False
+    return is_eager(tensors[0])
+
+
+def is_captured(x: Tensor) -> bool:
+    """Return whether a CUDA graph records the call: what the host draws would stay in it."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def in_backward() -> bool:
+    """Return whether the autograd engine is running: then a forward is a recomputation."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def as_device(device: Device) -> torch.device | None:
+    """Return device as PyTorch holds it. Raises ValueError for what names no device."""
+    if device is None:
+        return None
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device must be a torch.device or its name, got {device!r}") from None
+
+
+def to_device(mask: NDArray[Any], device: Device) -> Tensor:
+    """Return a host array as a tensor on device, without waiting for the device."""
+    tensor = torch.from_numpy(mask)
+    if device is None or torch.device(device).type == "cpu":
+        return tensor
+    pinned = tensor.pin_memory() if torch.device(device).type == "cuda" else tensor
+    return pinned.to(device, non_blocking=True)
