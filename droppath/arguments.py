@@ -52,6 +52,13 @@ def check_scale_at(scale_at: object) -> None:
     check_choice("scale_at", scale_at, ("train", "eval"))
 
 
+def check_flags(**flags: object) -> None:
+    """Raise unless each flag is a bool: the text "False" is none, and would count as True."""
+    for name, value in flags.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
 def check_axis(axis: SupportsIndex, shape: Sequence[int], dtype: str) -> int:
     """Return the batch axis counted from the front, of an x of this shape and dtype."""
     if dtype not in FLOATS:
@@ -177,7 +184,8 @@ def check_below(value: SupportsIndex, name: str, limit: int, text: str) -> int:
 
 
 def check_integer(value: SupportsIndex, name: str) -> int:
-    if isinstance(value, bool):
+    dtype = str(getattr(value, "dtype", ""))  # operator.index takes a tensor of bool for 0 or 1
+    if isinstance(value, bool) or dtype.endswith("bool"):
         raise ValueError(f"{name} must be an integer, got {value!r}")
     try:
         return operator.index(value)

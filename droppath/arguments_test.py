@@ -177,6 +177,11 @@ OFFSETS = "offset must be an integer in [0, 2**64 - 3 + 1), got "
             )
             for dtype in ("int64", "bool", "complex64", "float8_e4m3fn")
         ),
+        (lambda: a.check_flags(a=True, b="False"), "b must be True or False, got 'False'"),
+        (
+            lambda: a.check_integer(np.array(True), "axis"),
+            "axis must be an integer, got array(True)",
+        ),
         (lambda: a.check_callable(None), "branch must be callable, got None"),
         (
             lambda: a.check_source(None, "keep or rngs"),
