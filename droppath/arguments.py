@@ -6,6 +6,7 @@ is needed here. Nothing is drawn or changed before these checks have passed (cla
 ARG-5).
 """
 
+import math
 import operator
 from collections.abc import Sequence
 from numbers import Real
@@ -59,20 +60,20 @@ def check_flags(**flags: object) -> None:
             raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def check_axis(axis: SupportsIndex, shape: Sequence[int], dtype: str) -> int:
+def check_axis(axis: SupportsIndex, shape: Sequence[int], dtype: str, name: str = "x") -> int:
     """Return the batch axis counted from the front, of an x of this shape and dtype."""
     if dtype not in FLOATS:
-        raise ValueError(f"x must be {FLOAT_TEXT}, got {dtype}")
+        raise ValueError(f"{name} must be {FLOAT_TEXT}, got {dtype}")
     index = check_integer(axis, "axis")
     if not -len(shape) <= index < len(shape):
-        raise ValueError(f"x must have the batch axis {index}, got shape {tuple(shape)}")
+        raise ValueError(f"{name} must have the batch axis {index}, got shape {tuple(shape)}")
     return index % len(shape)
 
 
-def check_keep(shape: Sequence[int], dtype: str, batch: int) -> None:
+def check_keep(shape: Sequence[int], dtype: str, batch: int, name: str = "keep") -> None:
     """Raise unless a keep of this shape and dtype is bool[batch]."""
     if dtype != "bool" or tuple(shape) != (batch,):
-        raise ValueError(f"keep must be bool of shape ({batch},), got {dtype} of {tuple(shape)}")
+        raise ValueError(f"{name} must be bool of shape ({batch},), got {dtype} of {tuple(shape)}")
 
 
 def check_key(shape: Sequence[int], dtype: str, several: bool = False) -> None:
@@ -110,20 +111,22 @@ def check_per_sample(shapes: Sequence[Sequence[int]], batch: int) -> None:
             )
 
 
-def check_branch(returned: Sequence[int], dtype: str, given: Sequence[int]) -> None:
+def check_branch(
+    returned: Sequence[int], dtype: str, given: Sequence[int], name: str = "branch"
+) -> None:
     """Raise unless the branch returned the shape that it was given, in some floating dtype."""
     if tuple(returned) != tuple(given):
         raise ValueError(
-            f"branch must return the shape it is given, {tuple(given)}, got {tuple(returned)}"
+            f"{name} must return the shape it is given, {tuple(given)}, got {tuple(returned)}"
         )
     if dtype not in FLOATS:
-        raise ValueError(f"branch must return {FLOAT_TEXT}, got {dtype}")
+        raise ValueError(f"{name} must return {FLOAT_TEXT}, got {dtype}")
 
 
-def check_callable(branch: object) -> None:
+def check_callable(branch: object, name: str = "branch") -> None:
     """Raise unless branch can be called."""
     if not callable(branch):
-        raise ValueError(f"branch must be callable, got {branch!r}")
+        raise ValueError(f"{name} must be callable, got {branch!r}")
 
 
 def check_options(mode: object, scale_at: object, axis: SupportsIndex, groups: object) -> None:
@@ -140,6 +143,14 @@ def check_scalar(name: str, kind: str, fits: bool, dtype: str, shape: Sequence[i
         article = "an" if kind == "integer" else "a"
         got = f"{dtype} of shape {tuple(shape)}"
         raise ValueError(f"{name} must be {article} {kind} scalar, got {got}")
+
+
+def check_number(value: object, name: str) -> float:
+    """Return value, a finite real number, as a float."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not (real and math.isfinite(cast(float, value))):
+        raise ValueError(f"{name} must be a finite number, got {_shown(value)}")
+    return float(cast(float, value))
 
 
 def check_word(value: SupportsIndex, name: str) -> int:

@@ -75,7 +75,8 @@ def kept_capacity(drop_prob: float, batch: SupportsIndex, *, groups: SupportsInd
     """
     size = check_batch(batch)
     count = check_groups(groups, size)
-    return count * group_capacity(int(drop_threshold(drop_prob)), size // count)
+    threshold = drop_threshold(check_drop_prob(drop_prob))
+    return count * group_capacity(int(threshold), size // count)
 
 
 def group_capacity(threshold: int, group_size: int) -> int:

@@ -1,101 +1,30 @@
-"""The reference: what a DropPath decides and computes, line by line against SPEC.md.
+"""The reference: what a DropPath computes, line by line against SPEC.md.
 
-Plain NumPy, for reading and for checking others. A call is three steps: `mask_of_call`, for a block
-that skips `rows_that_run`, then `drop_path` or `drop_path_residual`. Any floating dtype, also one
-that a library adds to NumPy (ml_dtypes' bfloat16). Not here: the bits of a mask (masks.py), speed,
-autograd.
+Plain NumPy, for reading and for checking others. Any floating dtype, also one that a library adds
+to NumPy (ml_dtypes' bfloat16). Not here: what is drawn and which rows run (decisions.py), the bits
+of a mask (masks.py), speed, autograd.
 """
 
 from collections.abc import Callable
-from typing import Any, SupportsIndex, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from droppath.arguments import (
-    Mode,
     ScaleAt,
     check_axis,
     check_branch,
+    check_callable,
     check_drop_prob,
-    check_groups,
+    check_flags,
     check_keep,
-    check_mode,
-    check_one_source,
     check_per_sample,
     check_scale_at,
-    check_skip,
-    check_source,
 )
-from droppath.masks import keep_mask, kept_capacity
 from droppath.scaling import inverse_keep_prob, scales
 
 Array = NDArray[Any]
-
-
-def mask_of_call(
-    batch: SupportsIndex,
-    drop_prob: float,
-    *,
-    training: bool = True,
-    key: ArrayLike | None = None,
-    keep: NDArray[np.bool_] | None = None,
-    mode: Mode = "row",
-    groups: SupportsIndex = 1,
-    offset: SupportsIndex = 0,
-) -> NDArray[np.bool_]:
-    """Return the mask of a call: `keep` if it is given, else the one that `key` draws.
-
-    Nothing is drawn, and no key is needed, outside training and at drop_prob = 0: then all rows are
-    kept. Arguments as in `droppath.keep_mask`; keep: bool [batch].
-
-    Returns: bool [batch].
-    Raises: ValueError as `keep_mask`; if both key and keep are given; in training with
-      drop_prob > 0 if neither is.
-
-    >>> mask_of_call(3, 0.0)
-    array([ True,  True,  True])
-    """
-    check_mode(mode)  # ARG-3
-    check_one_source(key, keep)  # ARG-4
-    p = check_drop_prob(drop_prob)  # ARG-1
-    if keep is not None:
-        check_keep(keep.shape, keep.dtype.name, int(batch))
-        return keep
-    if not training or p == 0:  # EVAL-1, EVAL-2: nothing is drawn
-        return np.ones(batch, bool)
-    check_source(key)  # ARG-5
-    given = cast(ArrayLike, key)
-    return keep_mask(given, p, batch, mode=mode, groups=groups, offset=offset)  # PURE-2, MASK-3
-
-
-def rows_that_run(
-    keep: NDArray[np.bool_],
-    drop_prob: float,
-    *,
-    mode: Mode = "row",
-    groups: SupportsIndex = 1,
-    skip: bool | None = None,
-) -> NDArray[np.bool_]:
-    """Return the rows that a residual block runs its branch on: those kept, and the spare ones.
-
-    keep: bool [B], drawn in this mode at this rate. skip: False runs all rows. Returns bool [B].
-
-    >>> rows_that_run(np.array([True, False, False, False]), 0.5, mode="balanced")
-    array([ True,  True, False, False])
-    """
-    check_mode(mode)
-    check_skip(skip)
-    if skip is False:
-        return np.ones_like(keep)
-    if mode != "balanced" or not keep.size:
-        return keep
-    count = check_groups(groups, len(keep))
-    capacity = kept_capacity(drop_prob, len(keep), groups=count) // count  # BAL-4
-    first = np.argsort(~keep.reshape(count, -1), axis=1, kind="stable")[:, :capacity]
-    run = np.zeros((count, len(keep) // count), bool)
-    np.put_along_axis(run, first, True, axis=1)  # RES-4
-    return run.reshape(-1)
 
 
 def drop_path(
@@ -129,7 +58,41 @@ def drop_path(
     array([[2., 4.],
            [0., 0.]])
     """
-    at = _batch_axis(x, keep, scale_at, axis)
+    return _drop_path("x", x, keep, drop_prob, training, scale_by_keep, scale_at, axis)
+
+
+def drop_path_vjp(
+    dy: Array,
+    keep: NDArray[np.bool_],
+    drop_prob: float,
+    *,
+    training: bool = True,
+    scale_by_keep: bool = True,
+    scale_at: ScaleAt = "train",
+    axis: int = 0,
+) -> Array:
+    """Return dx for the gradient dy of `drop_path`'s result: the same map, since it is linear.
+
+    dx[i] = dy[i] * s if keep[i] else +0 (GRAD-1). Arguments, result and errors as in `drop_path`.
+
+    >>> drop_path_vjp(np.ones(2), np.array([True, False]), 0.5)
+    array([2., 0.])
+    """
+    # GRAD-1, GRAD-2, GRAD-3: one map, one mask
+    return _drop_path("dy", dy, keep, drop_prob, training, scale_by_keep, scale_at, axis)
+
+
+def _drop_path(
+    name: str,
+    x: Array,
+    keep: NDArray[np.bool_],
+    drop_prob: float,
+    training: bool,
+    scale_by_keep: bool,
+    scale_at: ScaleAt,
+    axis: int,
+) -> Array:
+    at = _batch_axis(name, x, keep, scale_at, axis)
     mask, s = _mask_and_scale(keep, drop_prob, training, scale_by_keep, scale_at)
     compute = _compute_type(x)
     # inf is the rounded product; dropped rows are multiplied too, and may hold anything
@@ -138,17 +101,6 @@ def drop_path(
     zero = np.zeros((), x.dtype)
     # DROP-1: select, since inf * 0 is NaN; MASK-2, TYPE-2: of any rank, and of x's shape
     return np.where(_column(mask, x.ndim, at), kept, zero)
-
-
-def drop_path_vjp(dy: Array, keep: NDArray[np.bool_], drop_prob: float, **options: Any) -> Array:
-    """Return dx for the gradient dy of `drop_path`'s result: the same map, since it is linear.
-
-    dx[i] = dy[i] * s if keep[i] else +0 (GRAD-1). Arguments, result and errors as in `drop_path`.
-
-    >>> drop_path_vjp(np.ones(2), np.array([True, False]), 0.5)
-    array([2., 0.])
-    """
-    return drop_path(dy, keep, drop_prob, **options)  # GRAD-1, GRAD-2, GRAD-3: one map, one mask
 
 
 def drop_path_residual(
@@ -173,22 +125,8 @@ def drop_path_residual(
     >>> drop_path_residual(np.array([1.0, 3.0]), np.negative, np.array([True, False]), 0.5)
     array([-1.,  3.])
     """
-    at = _batch_axis(x, keep, scale_at, axis)
-    check_per_sample([argument.shape for argument in per_sample], x.shape[at])
-    mask, s = _mask_and_scale(keep, drop_prob, training, scale_by_keep, scale_at)
-    ran = mask if run is None else mask | run
-    rows = (slice(None),) * at + (ran,)
-    y = x.copy()  # RES-2
-    if ran.any():  # RES-4
-        taken = x[rows]
-        f = branch(taken, *(argument[ran] for argument in per_sample))  # RES-6
-        check_branch(f.shape, f.dtype.name, taken.shape)
-        compute = _compute_type(x)
-        with np.errstate(over="ignore", invalid="ignore"):
-            kept = taken.astype(compute) + compute(s) * f.astype(compute)  # RES-1
-        # RES-3: of x's dtype; RES-4, RES-5: what a spare row gives is not used
-        y[rows] = np.where(_column(mask[ran], x.ndim, at), kept, taken)
-    return y
+    options = training, scale_by_keep, scale_at, axis
+    return _residual("x", x, "branch", branch, keep, drop_prob, per_sample, run, *options)
 
 
 def drop_path_residual_vjp(
@@ -197,7 +135,11 @@ def drop_path_residual_vjp(
     keep: NDArray[np.bool_],
     drop_prob: float,
     *per_sample: Array,
-    **options: Any,
+    run: NDArray[np.bool_] | None = None,
+    training: bool = True,
+    scale_by_keep: bool = True,
+    scale_at: ScaleAt = "train",
+    axis: int = 0,
 ) -> Array:
     """Return dx for the gradient dy of `drop_path_residual`'s result: the same map of dy.
 
@@ -208,7 +150,42 @@ def drop_path_residual_vjp(
     >>> drop_path_residual_vjp(np.ones(2), np.negative, np.array([True, False]), 0.5)
     array([-1.,  1.])
     """
-    return drop_path_residual(dy, branch_vjp, keep, drop_prob, *per_sample, **options)  # RES-7
+    options = training, scale_by_keep, scale_at, axis
+    return _residual("dy", dy, "branch_vjp", branch_vjp, keep, drop_prob, per_sample, run, *options)
+
+
+def _residual(
+    name: str,
+    x: Array,
+    branch_name: str,
+    branch: Callable[..., Array],
+    keep: NDArray[np.bool_],
+    drop_prob: float,
+    per_sample: tuple[Array, ...],
+    run: NDArray[np.bool_] | None,
+    training: bool,
+    scale_by_keep: bool,
+    scale_at: ScaleAt,
+    axis: int,
+) -> Array:
+    at = _batch_axis(name, x, keep, scale_at, axis)
+    check_callable(branch, branch_name)
+    _check_keep(keep if run is None else run, x.shape[at], "run")
+    check_per_sample([_array("per_sample", a).shape for a in per_sample], x.shape[at])
+    mask, s = _mask_and_scale(keep, drop_prob, training, scale_by_keep, scale_at)
+    ran = mask if run is None else mask | run
+    rows = (slice(None),) * at + (ran,)
+    y = x.copy()  # RES-2
+    if ran.any():  # RES-4
+        taken = x[rows]
+        f = _array(branch_name, branch(taken, *(argument[ran] for argument in per_sample)))  # RES-6
+        check_branch(f.shape, f.dtype.name, taken.shape, branch_name)
+        compute = _compute_type(x)
+        with np.errstate(over="ignore", invalid="ignore"):
+            kept = taken.astype(compute) + compute(s) * f.astype(compute)  # RES-1
+        # RES-3: of x's dtype; RES-4, RES-5: what a spare row gives is not used
+        y[rows] = np.where(_column(mask[ran], x.ndim, at), kept, taken)
+    return y
 
 
 def _mask_and_scale(
@@ -220,6 +197,7 @@ def _mask_and_scale(
 ) -> tuple[NDArray[np.bool_], float]:
     """Return the samples whose branch counts, and its factor s, in float64."""
     p = check_drop_prob(drop_prob)  # ARG-1
+    check_flags(training=training, scale_by_keep=scale_by_keep)
     scaled = scales(training, scale_by_keep, scale_at)
     if training:
         return keep & (p < 1), inverse_keep_prob(p) if scaled else 1.0  # DROP-2: none at p = 1
@@ -227,11 +205,24 @@ def _mask_and_scale(
     return np.full_like(keep, s > 0), s  # EVAL-1
 
 
-def _batch_axis(x: Array, keep: NDArray[np.bool_], scale_at: ScaleAt, axis: int) -> int:
+def _batch_axis(name: str, x: Array, keep: NDArray[np.bool_], scale_at: ScaleAt, axis: int) -> int:
     check_scale_at(scale_at)
-    at = check_axis(axis, x.shape, x.dtype.name)  # ARG-2
-    check_keep(keep.shape, keep.dtype.name, x.shape[at])  # ARG-4
+    at = check_axis(axis, _array(name, x).shape, x.dtype.name, name)  # ARG-2
+    _check_keep(keep, x.shape[at], "keep")
     return at
+
+
+def _check_keep(keep: object, batch: int, name: str) -> None:
+    mask = keep if isinstance(keep, np.ndarray) else np.asarray(None)
+    text = mask.dtype.name if mask is keep else type(keep).__name__
+    check_keep(mask.shape, text, batch, name)  # ARG-4
+
+
+def _array(name: str, x: object) -> Array:
+    if not isinstance(x, np.ndarray):
+        verb = "return" if name.startswith("branch") else "be"
+        raise ValueError(f"{name} must {verb} a NumPy array, got {type(x).__name__}")
+    return x
 
 
 def _column(mask: NDArray[np.bool_], ndim: int, axis: int) -> NDArray[np.bool_]:

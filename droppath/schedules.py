@@ -6,15 +6,16 @@ which is the backends' work.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, SupportsIndex, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from droppath.arguments import check_choice, check_drop_prob, check_word
+from droppath.arguments import check_choice, check_drop_prob, check_number, check_word
 
 Rule = Literal["linear", "paper", "exclusive", "uniform"]
 Shape = Literal["linear", "cosine"]
+TEXT = str, bytes, bytearray  # are sequences of numbers too, or of texts, and no rates or depths
 
 
 @overload
@@ -51,11 +52,12 @@ def drop_path_rates(
     """
     rate = check_drop_prob(drop_path_rate, "drop_path_rate")
     check_choice("rule", rule, ("linear", "paper", "exclusive", "uniform"))
-    stages = depth if isinstance(depth, Sequence) else [depth]
-    sizes = [check_word(size, "depth") for size in stages]
+    nested = isinstance(depth, Sequence) and not isinstance(depth, TEXT)
+    given = cast(Sequence[int], depth) if nested else [cast(SupportsIndex, depth)]
+    sizes = [check_word(size, "depth") for size in given]
     rates = iter([rate * _fraction(i, sum(sizes), rule) for i in range(sum(sizes))])
-    nested = [[next(rates) for _ in range(size)] for size in sizes]
-    return nested if isinstance(depth, Sequence) else nested[0]
+    stages = [[next(rates) for _ in range(size)] for size in sizes]
+    return stages if nested else stages[0]
 
 
 def _fraction(i: int, blocks: int, rule: Rule) -> float:
@@ -66,6 +68,26 @@ def _fraction(i: int, blocks: int, rule: Rule) -> float:
     return (i + 1) / blocks if rule == "paper" else i / blocks
 
 
+@overload
+def ramp(
+    step: float,
+    *,
+    begin: float,
+    end: float,
+    start: float = 0.0,
+    stop: float = 1.0,
+    shape: Shape = "linear",
+) -> float: ...
+@overload
+def ramp(
+    step: NDArray[Any],
+    *,
+    begin: float,
+    end: float,
+    start: float = 0.0,
+    stop: float = 1.0,
+    shape: Shape = "linear",
+) -> NDArray[np.float64]: ...
 def ramp(
     step: float | NDArray[Any],
     *,
@@ -74,7 +96,7 @@ def ramp(
     start: float = 0.0,
     stop: float = 1.0,
     shape: Shape = "linear",
-) -> Any:
+) -> float | NDArray[np.float64]:
     """Return the value at `step` of a ramp from start (step <= begin) to stop (step >= end).
 
     value = start + (stop - start) * w, with u = (step - begin) / (end - begin) and w = u for
@@ -82,21 +104,24 @@ def ramp(
     (SCHED-4). Multiply rates by it for a warm-up; a begin equal to end is a jump to stop at end.
 
     step: in the unit of begin and end; a number gives a float, an array float64 of its shape.
-    Raises ValueError unless begin <= end, or for an unknown shape.
+    Raises ValueError unless begin <= end, all finite, or for an unknown shape.
 
     >>> ramp(5, begin=0, end=10), ramp(99, begin=0, end=10, stop=0.3)
     (0.5, 0.3)
     """
     check_choice("shape", shape, ("linear", "cosine"))
+    for name, value in {"begin": begin, "end": end, "start": start, "stop": stop}.items():
+        check_number(value, name)
     if not begin <= end:
         raise ValueError(f"begin must be at most end, got begin={begin!r}, end={end!r}")
-    at = np.asarray(step, np.float64)
-    if np.isnan(at).any():
+    at = np.asarray(step)
+    if at.dtype.kind not in "iuf" or np.isnan(at).any():
         raise ValueError(f"step must be a number, got {step!r}")
+    at = at.astype(np.float64)
     u = np.clip((at - begin) / (end - begin if end > begin else 1.0), 0.0, 1.0)
     w = u if shape == "linear" else (1 - np.cos(np.pi * u)) / 2
     value = np.where(at >= end, stop, np.where(at <= begin, start, start + (stop - start) * w))
-    return value if value.ndim else value.item()
+    return value if value.ndim else float(value)
 
 
 def expected_depth(rates: Iterable[float | Iterable[float]]) -> float:
@@ -105,6 +130,11 @@ def expected_depth(rates: Iterable[float | Iterable[float]]) -> float:
     >>> expected_depth(drop_path_rates(0.5, 54, rule="paper"))  # Huang et al. 2016, section 3
     40.25
     """
-    alone = (str, bytes)  # are iterable too, and no rates
-    nested = [p if isinstance(p, Iterable) and not isinstance(p, alone) else (p,) for p in rates]
+    if not isinstance(rates, Iterable) or isinstance(rates, TEXT) or _is_0d(rates):
+        raise ValueError(f"rates must be a list of rates or of lists of them, got {rates!r}")
+    nested = [p if isinstance(p, Iterable) and not isinstance(p, TEXT) else (p,) for p in rates]
     return math.fsum(1 - check_drop_prob(p, "rates") for stage in nested for p in stage)
+
+
+def _is_0d(rates: object) -> bool:
+    return getattr(rates, "ndim", 1) == 0

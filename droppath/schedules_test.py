@@ -123,7 +123,7 @@ def test_a_ramp_of_no_length_jumps_to_its_stop():
         (lambda: drop_path_rates(0.1, -1), "depth must be an integer in [0, 2**32), got -1"),
         (lambda: drop_path_rates(0.1, [2, -1]), "depth must be an integer in [0, 2**32), got -1"),
         (lambda: drop_path_rates(0.1, 2.0), "depth must be an integer, got 2.0"),
-        (lambda: drop_path_rates(0.1, "12"), "depth must be an integer, got '1'"),
+        (lambda: drop_path_rates(0.1, "12"), "depth must be an integer, got '12'"),
         (
             lambda: drop_path_rates(0.1, 3, rule="cosine"),
             "rule must be one of 'linear', 'paper', 'exclusive', 'uniform', got 'cosine'",
@@ -131,7 +131,7 @@ def test_a_ramp_of_no_length_jumps_to_its_stop():
         (lambda: ramp(0, begin=2, end=1), "begin must be at most end, got begin=2, end=1"),
         (
             lambda: ramp(0, begin=float("nan"), end=1),
-            "begin must be at most end, got begin=nan, end=1",
+            "begin must be a finite number, got nan",
         ),
         (
             lambda: ramp(0, begin=0, end=1, shape="step"),

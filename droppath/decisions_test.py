@@ -1,0 +1,46 @@
+"""The reference's decisions by hand."""
+
+import numpy as np
+import pytest
+
+from droppath import keep_mask, key
+from droppath.decisions import mask_of_call, rows_that_run
+
+KEEP = np.array([True, False, True])
+
+
+def test_a_mask_is_given_or_drawn_or_nothing_is_drawn():
+    k = key(7)
+    assert mask_of_call(3, 0.5, keep=KEEP) is KEEP
+    assert mask_of_call(3, 0.5, key=k, offset=4).tolist() == keep_mask(k, 0.5, 3, offset=4).tolist()
+    for options in ({"training": False}, {}):
+        p = 0.0 if not options else 0.5
+        assert mask_of_call(3, p, **options).tolist() == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("batch", "options", "text"),
+    [
+        (3, {}, "key must be given to drop in training, or keep, got none"),
+        (
+            3,
+            {"key": key(7), "keep": KEEP},
+            "key and keep must not both be given: keep is the mask, key draws one",
+        ),
+        (4, {"keep": KEEP}, "keep must be bool of shape (4,), got bool of (3,)"),
+        (3, {"mode": "rows"}, "mode must be one of 'row', 'balanced', 'batch', got 'rows'"),
+    ],
+)
+def test_a_mask_that_cannot_be_is_refused(batch, options, text):
+    with pytest.raises(ValueError) as error:
+        mask_of_call(batch, 0.5, **options)
+    assert str(error.value) == text
+
+
+def test_the_branch_runs_on_kept_rows_and_in_balanced_mode_on_spares_of_their_group():
+    keep = np.array([False, False, True, True, False, True])
+    assert rows_that_run(keep, 0.5).tolist() == keep.tolist()
+    assert rows_that_run(keep, 0.5, skip=False).tolist() == [True] * 6
+    # of groups of three rows two run, 3 - floor(1.5): a spare in the first
+    two = rows_that_run(keep, 0.5, mode="balanced", groups=2)
+    assert two.tolist() == [True, False, True, True, False, True]
