@@ -120,8 +120,8 @@ def ramp(
     at = at.astype(np.float64)
     u = np.clip((at - begin) / (end - begin if end > begin else 1.0), 0.0, 1.0)
     w = u if shape == "linear" else (1 - np.cos(np.pi * u)) / 2
-    value = np.where(at >= end, stop, np.where(at <= begin, start, start + (stop - start) * w))
-    return value if value.ndim else float(value)
+    values = np.where(at >= end, stop, np.where(at <= begin, start, start + (stop - start) * w))
+    return values if values.ndim else float(values)
 
 
 def expected_depth(rates: Iterable[float | Iterable[float]]) -> float:

@@ -12,6 +12,8 @@ from droppath.arguments import (
     Mode,
     ScaleAt,
     check_axis,
+    check_flags,
+    check_groups,
     check_keep,
     check_mode,
     check_one_source,
@@ -19,7 +21,7 @@ from droppath.arguments import (
 )
 from droppath.scaling import inverse_keep_prob, scales
 from droppath_torch.arrays import dtype_text, is_plain_on_cpu
-from droppath_torch.masks import Draw, Key, Offset, Rate, check_rate, keep_mask
+from droppath_torch.masks import Draw, Key, Offset, Rate, check_first_row, check_rate, keep_mask
 from droppath_torch.on_cpu import WORTH_A_FUNCTION, KeepRows
 from droppath_torch.rows import compute_type, select
 from droppath_torch.sampling import check_generator, sample_mask
@@ -69,6 +71,7 @@ def drop_path(
     """
     draw = Draw(key, keep, mode, groups, offset, generator)
     at, p = check_call(x, drop_prob, draw, scale_at, axis)
+    check_flags(training=training, scale_by_keep=scale_by_keep)
     scaled = scales(training, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
     if not training:  # EVAL-1
         return _scaled_in_evaluation(x, p, at) if scaled else x
@@ -88,6 +91,8 @@ def check_call(
     p = check_rate(drop_prob)
     check_scale_at(scale_at)
     check_mode(draw.mode)
+    check_groups(draw.groups, 0)  # whether it divides the batch is seen when a mask is drawn
+    check_first_row(draw.offset, 0, 1)
     check_one_source(draw.key, draw.keep)
     check_generator(draw.generator)
     if draw.keep is not None:
@@ -106,6 +111,8 @@ def draw_keep(draw: Draw, p: Rate, batch: int, device: torch.device) -> Tensor:
     """Return the mask of a call in training, none kept at p = 1 (DROP-2): bool [B]."""
     keep, mode, groups = draw.keep, draw.mode, draw.groups
     if keep is None and draw.key is None:
+        group_size = batch // check_groups(groups, batch)
+        check_first_row(draw.offset, batch, group_size if mode == "balanced" else 1)
         made = draw.generator
         keep = sample_mask(p, batch, mode=mode, groups=groups, generator=made, device=device)
     elif keep is None:

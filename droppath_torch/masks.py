@@ -138,12 +138,12 @@ def as_key(key: Key) -> Tensor:
     return key.to(torch.int64) & LOW_WORD
 
 
-def check_rate(drop_prob: Rate) -> Rate:
+def check_rate(drop_prob: Rate, name: str = "drop_prob") -> Rate:
     """Return drop_prob as a float, or as it is if it is a 0-d tensor, whose value stays unread."""
     if not isinstance(drop_prob, Tensor):
-        return check_drop_prob(drop_prob)
+        return check_drop_prob(drop_prob, name)
     floating, dtype = drop_prob.is_floating_point(), dtype_text(drop_prob)
-    check_scalar("drop_prob", "floating", floating, dtype, drop_prob.shape)
+    check_scalar(name, "floating", floating, dtype, drop_prob.shape)
     return drop_prob.detach()
 
 

@@ -11,6 +11,9 @@ from droppath.arguments import (
     ScaleAt,
     check_axis,
     check_callable,
+    check_flags,
+    check_groups,
+    check_mode,
     check_options,
     check_skip,
 )
@@ -66,6 +69,7 @@ class DropPath(nn.Module):
     ) -> None:
         super().__init__()
         check_options(mode, scale_at, axis, groups)
+        check_flags(scale_by_keep=scale_by_keep)
         check_generator(generator)
         self.drop_prob = check_rate(drop_prob)
         self.scale_by_keep = scale_by_keep
@@ -96,7 +100,7 @@ class DropPath(nn.Module):
         """
         p = check_rate(self.drop_prob)
         if key is None and keep is None:
-            keep = self._keyed_mask(x, p, None)
+            keep = self._keyed_mask(x, p)
         return drop_path(
             x,
             p,
@@ -112,14 +116,17 @@ class DropPath(nn.Module):
             offset=offset,
         )
 
-    def _keyed_mask(self, x: Tensor, p: Rate, device: torch.device | None) -> Tensor | None:
+    def _keyed_mask(self, x: Tensor, p: Rate, device: torch.device | None = None) -> Tensor | None:
         """Return the mask of the surrounding `keyed`, on a device or x's; None if none is due."""
-        if not self.training or (not isinstance(p, Tensor) and p == 0):
+        due = self.training and (isinstance(p, Tensor) or p > 0)
+        if not due or not isinstance(x, Tensor):  # which drop_path refuses
             return None
         if self.layer_key is not None:
+            check_mode(self.mode)
             batch = x.shape[check_axis(self.axis, x.shape, dtype_text(x))]
+            check_groups(self.groups, batch)
             return self.layer_key.keep_mask(batch, x.device, device or x.device)
-        if self.was_keyed and not is_compiling():
+        if not is_compiling() and self.was_keyed:  # in this order: a compiler guards what it reads
             if in_backward():  # activation checkpointing runs a forward again
                 raise RuntimeError(
                     "backward must run within keyed(), as its forward did, to checkpoint"
@@ -229,6 +236,7 @@ class DropPathResidual(DropPath):
         per_sample: further arguments of the branch, tensors [B, ...]. Others as in `DropPath`.
         """
         p, skip = check_rate(self.drop_prob), self.skip
+        check_skip(skip)
         if isinstance(x, fx.Proxy):
             return record_residual(self, x, per_sample, key=key, keep=keep, offset=offset)
         if key is None and keep is None:

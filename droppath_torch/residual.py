@@ -14,6 +14,7 @@ from droppath.arguments import (
     ScaleAt,
     check_branch,
     check_callable,
+    check_flags,
     check_groups,
     check_per_sample,
     check_skip,
@@ -79,7 +80,8 @@ def drop_path_residual(
     at, p = check_call(x, drop_prob, draw, scale_at, axis)
     check_callable(branch)
     check_skip(skip)
-    check_per_sample([_shape(argument) for argument in per_sample], x.shape[at])
+    check_flags(training=training, scale_by_keep=scale_by_keep)
+    check_per_sample([_shape(a, "per_sample must be") for a in per_sample], x.shape[at])
     scaled = scales(training, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
     s: Rate
     if not training or draws_nothing(p, draw):  # EVAL-1, EVAL-2
@@ -168,11 +170,11 @@ def _add_kept(
     """Run the branch on rows of x, and add what it makes of those that are kept."""
     taken, stream = take_rows(x, rows, axis)
     f = branch(taken, *(take_rows(argument, rows, 0)[0] for argument in per_sample))  # RES-6
-    check_branch(_shape(f), dtype_text(f), taken.shape)
+    check_branch(_shape(f, "branch must return"), dtype_text(f), taken.shape)
     return add_rows(stream, f, rows, s, axis)
 
 
-def _shape(x: object) -> tuple[int, ...]:
+def _shape(x: object, what: str) -> tuple[int, ...]:
     if not isinstance(x, Tensor):
-        raise ValueError(f"branch must take and return tensors, got {type(x).__name__}")
+        raise ValueError(f"{what} a tensor, got {type(x).__name__}")
     return tuple(x.shape)

@@ -381,7 +381,7 @@ def test_an_empty_batch_runs_nothing_that_fails():
             {"branch": lambda x: x[:, :1]},
             "branch must return the shape it is given, (5, 3), got (5, 1)",
         ),
-        ({"branch": lambda x: None}, "branch must take and return tensors, got NoneType"),
+        ({"branch": lambda x: None}, "branch must return a tensor, got NoneType"),
         *(
             ({"drop_prob": p, "training": t}, f"drop_prob must be a number in [0, 1], got {p!r}")
             for p in (-0.1, 1.5, math.nan, None, "0.1", True)
@@ -406,7 +406,7 @@ def test_what_cannot_be_is_refused_before_a_draw(change, text):
 def test_per_sample_arguments_must_have_the_batch():
     for argument, text in (
         (torch.ones(3), "per_sample must begin with the batch of 8, got shape (3,)"),
-        (0.5, "branch must take and return tensors, got float"),
+        (0.5, "per_sample must be a tensor, got float"),
     ):  # fmt: skip
         with pytest.raises(ValueError) as error:
             drop_path_residual(torch.ones(8, 3), branch, 0.4, True, argument)

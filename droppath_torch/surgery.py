@@ -9,9 +9,9 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from droppath.arguments import check_drop_prob
+from droppath.schedules import TEXT
 from droppath_torch.masks import Rate, check_rate
 from droppath_torch.modules import DropPath, check_module
 
@@ -45,16 +45,13 @@ def set_drop_probs(model: nn.Module, rates: Rate | Sequence[Rate] | NDArray[np.f
 
 def _rates(rates: Rate | Sequence[Rate] | NDArray[np.floating], count: int) -> Sequence[Rate]:
     """Return the rate of each of `count` layers, all of them checked."""
-    if not (isinstance(rates, Sequence) or getattr(rates, "ndim", None)):
-        return [_checked(rates, "rates")] * count
+    several = isinstance(rates, Sequence) and not isinstance(rates, TEXT)
+    if not (several or getattr(rates, "ndim", None)):
+        return [check_rate(cast(Rate, rates), "rates")] * count
     given = list(cast(Iterable[object], rates))
     if len(given) != count:
         raise ValueError(f"rates must be {count}, one for each DropPath, got {len(given)}")
-    return [_checked(rate, f"rates[{i}]") for i, rate in enumerate(given)]
-
-
-def _checked(rate: object, name: str) -> Rate:
-    return check_rate(rate) if isinstance(rate, Tensor) else check_drop_prob(rate, name)
+    return [check_rate(cast(Rate, rate), f"rates[{i}]") for i, rate in enumerate(given)]
 
 
 def convert(model: nn.Module) -> nn.Module:

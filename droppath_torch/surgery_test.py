@@ -80,7 +80,7 @@ def test_a_rate_that_is_set_is_the_one_that_draws():
         ([[0.5], [0.5], [0.5]], "rates[0] must be a number in [0, 1], got [0.5]"),
         (float("nan"), "rates must be a number in [0, 1], got nan"),
         (None, "rates must be a number in [0, 1], got None"),
-        (torch.tensor(1), "drop_prob must be a floating scalar, got int64 of shape ()"),
+        (torch.tensor(1), "rates must be a floating scalar, got int64 of shape ()"),
     ],
 )
 def test_bad_rates_are_named_and_none_is_set(rates, text):
