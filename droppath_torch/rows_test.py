@@ -1,0 +1,93 @@
+"""The rows that run: in which memory layout, and how they get to another device."""
+
+import pytest
+import torch
+from torch import nn
+
+import droppath
+from droppath_torch import drop_path, drop_path_residual
+from droppath_torch.rows import DeviceRows, pick_rows
+
+KEY = droppath.key(7)  # keeps in batch mode
+MODES = ["row", "balanced", "batch"]
+LAST = torch.channels_last
+
+
+def images(*shape, dtype=torch.float32):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    return x.to(memory_format=LAST)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("skip", [None, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_residual_block_keeps_channels_last(mode, skip, dtype):
+    conv = nn.Conv2d(3, 3, 3, padding=1).to(memory_format=LAST, dtype=dtype)
+    layouts = []
+
+    def branch(h):
+        layouts.append(h.is_contiguous(memory_format=LAST))
+        return conv(h)
+
+    for x in (images(8, 3, 5, 4, dtype=dtype), images(8, 3, 5, 4, dtype=dtype).requires_grad_()):
+        y = drop_path_residual(x, branch, 0.4, key=KEY, mode=mode, skip=skip)
+        assert y.is_contiguous(memory_format=LAST)
+    (dx,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    assert dx.is_contiguous(memory_format=LAST)
+    assert layouts == [True, True]
+    plain = drop_path_residual(x.contiguous(), conv, 0.4, key=KEY, mode=mode, skip=skip)
+    torch.testing.assert_close(y, plain)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_compiled_residual_block_keeps_channels_last(mode):
+    conv = nn.Conv2d(3, 3, 3, padding=1).to(memory_format=LAST)
+    key = torch.from_numpy(KEY.astype("int64"))
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def block(x):
+        return drop_path_residual(x, conv, 0.4, key=key, mode=mode)
+
+    x = images(8, 3, 5, 4).requires_grad_()
+    y = block(x)
+    (dx,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    assert y.is_contiguous(memory_format=LAST)
+    assert dx.is_contiguous(memory_format=LAST)
+    torch.testing.assert_close(y, drop_path_residual(x, conv, 0.4, key=key, mode=mode))
+
+
+@pytest.mark.parametrize("channels", [4, 40])  # either side of on_cpu's WORTH_A_FUNCTION
+@pytest.mark.parametrize("mode", MODES)
+def test_drop_path_keeps_channels_last(mode, channels):
+    x = images(8, channels, 25, 24).requires_grad_()
+    y = drop_path(x, 0.4, key=KEY, mode=mode)
+    (dx,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    assert y.is_contiguous(memory_format=LAST)
+    assert dx.is_contiguous(memory_format=LAST)
+
+
+def test_any_dense_layout_is_kept_whichever_axis_is_the_batch():
+    x = torch.randn(5, 2, 8, 3).permute(2, 0, 3, 1)  # [8, 5, 3, 2] over memory of another order
+    seen = []
+
+    def branch(h):
+        seen.append(h.stride())
+        return h * 2
+
+    y = drop_path_residual(x, branch, 0.4, key=KEY)
+    assert y.stride() == x.stride() == (3, 48, 1, 24)
+    rows = y.ne(x).flatten(1).any(1).sum()
+    assert 0 < rows < 8
+    assert seen[0][1:] != (6, 2, 1)  # not NCHW
+    assert torch.empty(seen[0]).dim() == x.dim()
+    other = drop_path_residual(x.movedim(0, 1), torch.neg, 0.4, key=KEY, axis=1)
+    assert other.stride() == x.movedim(0, 1).stride()
+
+
+@pytest.mark.parametrize(("capacity", "groups"), [(8, 1), (5, 1), (3, 2)])
+def test_rows_are_the_same_on_another_device(capacity, groups):
+    rows = pick_rows(torch.arange(8) % 3 == 1, capacity, groups)
+    moved = rows.to(torch.device("cpu"))
+    assert isinstance(moved, DeviceRows)
+    for one, other in zip(rows, moved, strict=True):
+        assert one is other is None or (one.dtype == other.dtype and torch.equal(one, other))
