@@ -46,7 +46,7 @@ def test_torch_fx_records_a_block_at_the_root_as_one_call(mode):
     x = torch.randn(16, 3)
     assert torch.equal(traced(x, key=KEY), block(x, key=KEY))
     assert list(traced.state_dict()) == list(block.state_dict())
-    with pytest.raises(ValueError, match="^branch must be a module for torch.fx"):
+    with pytest.raises(ValueError, match=r"^branch must be a module for torch\.fx"):
         fx.symbolic_trace(DropPathResidual(torch.tanh, 0.4))
 
 
