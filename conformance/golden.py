@@ -1,6 +1,6 @@
 """The golden vectors: read and refused, and each clause's as a check.
 
-docs/vectors.md says what the fields mean, make_golden.py where the numbers come from. Not here:
+docs/vectors.md says what the fields mean, make_golden/ where the numbers come from. Not here:
 the clauses' own checks (checks.py), which find the mask of a black box; a vector gives it.
 """
 
