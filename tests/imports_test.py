@@ -13,16 +13,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-SHARED = "numpy droppath.arguments droppath.random droppath.masks droppath.scaling droppath.schedules"
+SHARED = (
+    "numpy droppath.arguments droppath.random droppath.masks droppath.scaling droppath.schedules"
+)
+BY_NAME = "-conformance.adapters -conformance.parity.torch -conformance.parity.flax"  # only so
 MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's path decides
     "droppath/": "numpy droppath",
     "droppath_torch/": f"{SHARED} torch triton droppath_torch",
     "droppath_flax/": f"{SHARED} jax flax droppath_flax",
-    "conformance/": "numpy ml_dtypes jsonschema rich droppath conformance -conformance.adapters",
+    "conformance/": f"numpy ml_dtypes jsonschema rich droppath conformance {BY_NAME}",
     "conformance/pytest_options.py": "pytest",
-    "conformance/test_clauses.py": "pytest droppath conformance -conformance.adapters",
+    "conformance/test_clauses.py": f"pytest droppath conformance {BY_NAME}",
     "conformance/make_golden/": "conformance.make_golden",
-    "conformance/parity_plot.py": "numpy matplotlib conformance -conformance.adapters",
+    "conformance/parity/plot.py": f"numpy matplotlib conformance {BY_NAME}",
+    "conformance/parity/torch.py": f"torch droppath droppath_torch conformance {BY_NAME}",
+    "conformance/parity/flax.py": f"jax flax optax droppath droppath_flax conformance {BY_NAME}",
     "conformance/adapters/": "*",
     "benchmarks/": "numpy matplotlib rich droppath benchmarks",
     "benchmarks/torch_": "torch timm torchvision droppath_torch benchmarks"
@@ -104,6 +109,10 @@ def test_every_file_imports_only_what_its_place_may(package):
         ("conformance/a.py", "def f():\n    import jax", "jax"),
         ("conformance/a.py", "import droppath_flax", "droppath_flax"),
         ("conformance/a.py", "from .adapters import torch", "conformance.adapters.torch"),
+        ("conformance/a.py", "from .parity.torch import train", "conformance.parity.torch.train"),
+        ("conformance/parity/a.py", "from . import flax", "conformance.parity.flax"),
+        ("conformance/parity/torch.py", "import jax", "jax"),
+        ("conformance/parity/flax.py", "import torch", "torch"),
         ("conformance/make_golden/a.py", "import droppath.random", "droppath.random"),
         ("conformance/make_golden/a.py", "import numpy", "numpy"),
         ("conformance/make_golden/a.py", "from .. import golden", "conformance.golden"),
@@ -126,6 +135,7 @@ def test_an_import_against_the_rules_is_found(path, source, offence):
         ("droppath_flax/a.py", "import jax\nfrom flax import nnx\nfrom .masks import *"),
         ("conformance/a.py", "from . import checks\nimport droppath.reference"),
         ("conformance/adapters/torch.py", "import torch, droppath_torch"),
+        ("conformance/parity/torch.py", "import torch, droppath_torch"),
         ("examples/a/b.py", "from .model import Model\nimport droppath_flax, optax"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The picture of conformance.parity: two curves that should be one, and their difference."""
+"""The picture of parity training: two curves that should be one, and their difference."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from conformance.parity import STEPS, Run
+from conformance.parity.training import STEPS, Run
 
 NAMES = {"sgd": "SGD with momentum", "adamw": "AdamW"}
 

@@ -1,4 +1,4 @@
-"""The network of conformance.parity trained in PyTorch; line by line beside parity_flax.py.
+"""The network of parity training, trained in PyTorch; line by line beside flax.py.
 
 The optimizers are torch.optim's own, the masks those of droppath_torch.keyed.
 """
@@ -34,7 +34,7 @@ def train(
 ) -> list[float]:
     """Return the loss of each step, before the step is taken.
 
-    weights: as conformance.parity.make_weights. images: [B, T, C]. labels: int [B].
+    weights: as training.make_weights. images: [B, T, C]. labels: int [B].
     rates: drop_prob of each branch, in order. key: uint32 [2].
     """
     with one_thread():

@@ -1,4 +1,4 @@
-"""The network of conformance.parity trained in JAX; line by line beside parity_torch.py.
+"""The network of parity training, trained in JAX; line by line beside torch.py.
 
 The optimizers are optax's own, the masks those of droppath_flax.DropPath with a key a layer.
 """
@@ -33,7 +33,7 @@ def train(
 ) -> list[float]:
     """Return the loss of each step, before the step is taken.
 
-    weights: as conformance.parity.make_weights. images: [B, T, C]. labels: int [B].
+    weights: as training.make_weights. images: [B, T, C]. labels: int [B].
     rates: drop_prob of each branch, in order. key: uint32 [2].
     """
     with jax.enable_x64(dtype == "float64"), jax.default_device(jax.devices("cpu")[0]):
