@@ -89,9 +89,10 @@ class Call:
 class Outcome:
     """What came back. y, dx, x_after (x as it is after the call): float64. dtype: that of y.
 
-    None in what follows: it cannot be told. drew: whether the state of a generator outside the call
-    moved. ran: how many rows the branch ran on. built: whether a program had to be made for this
-    call. collectives: how many of its program's operations exchange data between devices.
+    Each field below is None if the adapter cannot observe it. drew: whether the state of a
+    generator outside the call moved. ran: how many rows the branch ran on. built: whether a program
+    had to be made for this call. collectives: how many of its program's operations exchange data
+    between devices.
     """
 
     y: Array
@@ -103,6 +104,34 @@ class Outcome:
     ran: int | None = None
     built: bool | None = None
     collectives: int | None = None
+
+
+def as_float64(array: Any) -> Array:
+    """Return the numbers of an array that NumPy can read, in an array of their own."""
+    return np.array(array, np.float64)
+
+
+def outcome_from(
+    y: Any, dx: Any, x: Any, drew: bool, to_float64: Callable[[Any], Array] = as_float64
+) -> Outcome:
+    """Return the outcome of a framework's arrays: y, dx or None, and x as it is after the call.
+
+    to_float64: how one of them becomes NumPy's. The other fields of Outcome are None; an adapter
+    that observes them sets them by dataclasses.replace.
+    """
+    return Outcome(
+        to_float64(y),
+        dtype_text(y),
+        None if dx is None else to_float64(dx),
+        None if dx is None else dtype_text(dx),
+        to_float64(x),
+        drew,
+    )
+
+
+def dtype_text(array: Any) -> str:
+    """Return "float32" for NumPy's, JAX's and PyTorch's float32; PyTorch's says "torch.float32"."""
+    return str(array.dtype).rpartition(".")[2]
 
 
 def parts(call: Call) -> list[Call]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -14,7 +15,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import droppath
-from conformance.protocol import Backend, Call, Info, Outcome, joined, parts
+from conformance.protocol import Backend, Call, Info, Outcome, joined, outcome_from, parts
 from droppath_flax import DropPath, DropPathResidual, drop_path, drop_path_residual
 
 CLAIMS = (
@@ -65,17 +66,9 @@ class Flax:
                 collectives = len(re.findall(COLLECTIVE, f.as_text()))
             y, dx = f(x, *arrays)
             jax.effects_barrier()
-        return Outcome(
-            np.asarray(y, np.float64),
-            y.dtype.name,
-            None if dx is None else np.asarray(dx, np.float64),
-            None if dx is None else dx.dtype.name,
-            np.asarray(x, np.float64),
-            drew=False,
-            ran=sum(self.ran),
-            built=self.traced > traced,
-            collectives=collectives,
-        )
+        outcome = outcome_from(y, dx, x, drew=False)
+        built = self.traced > traced
+        return replace(outcome, ran=sum(self.ran), built=built, collectives=collectives)
 
     def _arrays(self, call: Call) -> tuple[jax.Array, tuple[Any, ...]]:
         """Return x, and dy, per_sample, key, keep and rates: what of a call is data."""

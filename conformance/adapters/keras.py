@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conformance.protocol import Backend, Call, Info, Outcome
+from conformance.protocol import Backend, Call, Info, Outcome, outcome_from
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
@@ -49,14 +49,7 @@ class Keras:
                 y, vjp = jax.vjp(lambda x: layer(x, training=call.training), x)
                 (dx,) = vjp(jnp.asarray(call.dy, y.dtype))
             drew = states(layer) != before
-        return Outcome(
-            np.asarray(y, np.float64),
-            y.dtype.name,
-            None if dx is None else np.asarray(dx, np.float64),
-            None if dx is None else dx.dtype.name,
-            np.asarray(x, np.float64),
-            drew,
-        )
+        return outcome_from(y, dx, x, drew)
 
 
 def states(layer: Any) -> list[list[int]]:

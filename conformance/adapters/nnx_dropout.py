@@ -9,10 +9,9 @@ from importlib.metadata import version
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from conformance.protocol import Backend, Call, Info, Outcome
+from conformance.protocol import Backend, Call, Info, Outcome, outcome_from
 
 
 class NnxDropout:
@@ -37,14 +36,7 @@ class NnxDropout:
             before = int(self.rngs.dropout.count[...])
             y, dx = self._apply(call, x)
             drew = int(self.rngs.dropout.count[...]) != before
-        return Outcome(
-            np.asarray(y, np.float64),
-            y.dtype.name,
-            None if dx is None else np.asarray(dx, np.float64),
-            None if dx is None else dx.dtype.name,
-            np.asarray(x, np.float64),
-            drew,
-        )
+        return outcome_from(y, dx, x, drew)
 
     def _apply(self, call: Call, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         dropout = nnx.Dropout(call.drop_prob, broadcast_dims=range(1, x.ndim))

@@ -9,7 +9,17 @@ import ml_dtypes
 import numpy as np
 
 import droppath
-from conformance.protocol import Array, Backend, Call, Info, Outcome, counting, joined, parts
+from conformance.protocol import (
+    Array,
+    Backend,
+    Call,
+    Info,
+    Outcome,
+    counting,
+    joined,
+    outcome_from,
+    parts,
+)
 from droppath.arguments import check_skip
 
 DRAWS = ("mode", "groups", "offset")
@@ -39,15 +49,7 @@ class Reference:
         keep = self.draw(call, x)
         y = self.forward(self.counted(call, ran), x, keep)
         dx = None if call.dy is None else self.backward(call, call.dy.astype(dtype), keep)
-        return Outcome(
-            y.astype(np.float64),
-            y.dtype.name,
-            None if dx is None else dx.astype(np.float64),
-            None if dx is None else dx.dtype.name,
-            x.astype(np.float64),
-            drew=False,
-            ran=sum(ran),
-        )
+        return replace(outcome_from(y, dx, x, drew=False), ran=sum(ran))
 
     def counted(self, call: Call, ran: list[int]) -> Call:
         """Return the call with a branch that notes how many rows it ran on."""

@@ -12,7 +12,7 @@ from torch._dynamo import lookup_backend
 from torch.utils.checkpoint import checkpoint
 
 import droppath
-from conformance.protocol import Backend, Call, Info, Outcome, counting, joined, parts
+from conformance.protocol import Backend, Call, Info, Outcome, counting, joined, outcome_from, parts
 from droppath_torch import DropPath, DropPathResidual, drop_path, drop_path_residual, keyed
 
 CLAIMS = (
@@ -126,14 +126,7 @@ def outcome_of(call: Call, device: str, apply: Callable[[torch.Tensor], torch.Te
     if call.dy is not None:
         dy = torch.tensor(call.dy, dtype=y.dtype, device=device)
         (dx,) = torch.autograd.grad(y, x, dy)
-    return Outcome(
-        to_numpy(y),
-        dtype_text(y),
-        None if dx is None else to_numpy(dx),
-        None if dx is None else dtype_text(dx),
-        to_numpy(x),
-        drew,
-    )
+    return outcome_from(y, dx, x, drew, to_numpy)
 
 
 def generator_state(device: str) -> torch.Tensor:
@@ -145,11 +138,6 @@ def generator_state(device: str) -> torch.Tensor:
 def to_numpy(x: torch.Tensor) -> np.ndarray:
     """Return the numbers of a tensor as float64."""
     return x.detach().to("cpu", torch.float64).numpy()
-
-
-def dtype_text(x: torch.Tensor) -> str:
-    """Return "float32" for torch.float32."""
-    return str(x.dtype).removeprefix("torch.")
 
 
 def backend(device: str = "cpu", compiled: bool = False) -> Backend:
