@@ -16,19 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from conformance import golden
-from conformance.checks import CHECKS
+from conformance.clauses import CHECK_OF, CHECKS
+from conformance.cross import cross_check
+from conformance.loading import installed, load
+from conformance.page import to_html
 from conformance.protocol import BrokenAdapter
-from conformance.report import matrix, print_report, to_html, to_json, to_markdown
-from conformance.runner import (
-    Report,
-    cross_check,
-    expect,
-    installed,
-    load,
-    run_checks,
-)
-
-CLAUSES = [check.clause for check in CHECKS]
+from conformance.report import matrix, print_report, to_json, to_markdown
+from conformance.runner import Report, expect, run_checks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cross", nargs=2, metavar="BACKEND", help="only hold two backends against each other")
     add("--device", help='where the backend runs, as its framework names it: "cuda", "gpu", "tpu"')
     add("--compiled", action="store_true", help="under torch.compile or jax.jit")
-    add("--only", action="append", choices=CLAUSES, metavar="CLAUSE", help="may be repeated")
+    add("--only", action="append", choices=CHECK_OF, metavar="CLAUSE", help="may be repeated")
     add("--known", type=Path, metavar="FILE", help="TOML: by backend, CLAUSE = reason; strict")
     add("--matrix", action="store_true", help="print implementations x clauses only")
     add("--json", type=Path, metavar="FILE", help="write the reports")
@@ -95,7 +89,7 @@ def _read_known(options: argparse.Namespace) -> dict[str, dict[str, str]]:
         if not isinstance(reasons, dict):
             raise ValueError(f"{file}: [{backend}] must be a table of CLAUSE = reason")
         for clause, reason in reasons.items():
-            if clause not in CLAUSES or not (isinstance(reason, str) and reason):
+            if clause not in CHECK_OF or not (isinstance(reason, str) and reason):
                 raise ValueError(f"{file}: [{backend}] {clause} must be a clause with a reason")
     return known
 

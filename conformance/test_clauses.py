@@ -9,17 +9,18 @@ from itertools import combinations
 import pytest
 
 from conformance import golden
-from conformance.checks import CHECKS, Subject
-from conformance.runner import Verdict, cross_check, installed, load, verdict_on
-
-CHECK_OF = {check.clause: check for check in CHECKS}
+from conformance.check import Subject
+from conformance.clauses import CHECK_OF
+from conformance.cross import cross_check
+from conformance.loading import installed, load
+from conformance.runner import Verdict, verdict_on
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test for each backend and clause, and one for each pair of backends."""
     names = metafunc.config.getoption("--backend", None) or installed()
     if "clause" in metafunc.fixturenames:
-        cases = [(name, check.clause) for name in names for check in CHECKS]
+        cases = [(name, clause) for name in names for clause in CHECK_OF]
         metafunc.parametrize(("backend", "clause"), cases)
     else:
         metafunc.parametrize("pair", [*combinations(names, 2)], ids=" x ".join)

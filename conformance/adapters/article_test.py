@@ -3,7 +3,8 @@
 import pytest
 
 from conformance.adapters import article
-from conformance.checks import CHECKS, Subject
+from conformance.check import Subject
+from conformance.clauses import CHECKS
 from conformance.runner import verdict_on
 
 BOTH_FAIL = {"ARG-1", "SCALE-1", "DROP-1", "DROP-2", "GRAD-1", "GRAD-3"}

@@ -1,7 +1,8 @@
 """nnx.Dropout runs, and fails and passes the clauses that docs/peers.md says."""
 
 from conformance.adapters import nnx_dropout
-from conformance.checks import CHECKS, Subject
+from conformance.check import Subject
+from conformance.clauses import CHECKS
 from conformance.runner import verdict_on
 
 FAILS = {"ARG-1", "ARG-2", "SCALE-1"}

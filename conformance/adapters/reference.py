@@ -31,7 +31,7 @@ CLAIMS = (
 
 
 class Reference:
-    """Draws with droppath.keep_mask, applies with droppath.drop_path; mutants.py replaces parts."""
+    """Draws with droppath.keep_mask, applies with droppath.drop_path; mutants replace parts."""
 
     def info(self) -> Info:
         """Return all that NumPy can claim: it has no compiler, and a shard is a call of its own."""

@@ -1,18 +1,24 @@
 """The suite tested: every clause has a check and a mutant, and every mutant is rejected."""
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
 import droppath
-from conformance.checks import CHECKS, Subject
-from conformance.mutants import MUTANTS, compiling, mutant
+from conformance.check import Subject
+from conformance.clauses import AREAS, CHECK_OF, CHECKS
+from conformance.mutant import compiling, mutant
 from conformance.runner import verdict_on
 
 SPEC = Path(droppath.__file__).with_name("SPEC.md").read_text(encoding="utf-8")
 CLAUSES = re.findall(r"^### ([A-Z]+-\d+)  .* · MUST · since", SPEC, re.MULTILINE)
-CHECK_OF = {check.clause: check for check in CHECKS}
+MUTANTS_OF = {
+    area: importlib.import_module(f"conformance.clauses.{area.lower()}_mutants").MUTANTS
+    for area in AREAS
+}
+MUTANTS = [mutant for mutants in MUTANTS_OF.values() for mutant in mutants]
 
 
 def test_the_clauses_of_the_spec_are_those_of_the_checks_and_of_the_mutants():
@@ -20,6 +26,19 @@ def test_the_clauses_of_the_spec_are_those_of_the_checks_and_of_the_mutants():
     assert len(CHECK_OF) == len(CHECKS)
     assert [check.clause for check in CHECKS] == CLAUSES
     assert {clause for mutant in MUTANTS for clause in mutant.clauses} == set(CLAUSES)
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_an_area_has_a_file_of_checks_and_one_of_mutants(area):
+    checks = [check for check in CHECKS if check.clause.startswith(f"{area}-")]
+    assert checks
+    assert {check.test.__module__ for check in checks} == {f"conformance.clauses.{area.lower()}"}
+    assert MUTANTS_OF[area]
+    assert all(mutant.clauses[0].startswith(f"{area}-") for mutant in MUTANTS_OF[area])
+
+
+def test_no_name_is_that_of_two_mutants():
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) > 60
 
 
 def test_every_heading_of_the_spec_is_a_clause():

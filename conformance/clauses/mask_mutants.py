@@ -1,0 +1,85 @@
+"""What the checks of MASK must reject."""
+
+from dataclasses import replace
+
+import numpy as np
+
+import droppath
+from conformance.mutant import REFERENCE, answering, calling, drawing, drops, mutant, words
+from conformance.numerics import round_to
+from conformance.protocol import Array, Call, Outcome
+
+
+def in_dtype(call: Call, batch: int) -> Array:
+    """Return floor(1 - p + u) with u on the grid of x's dtype."""
+    bits = {"bfloat16": 7, "float16": 10}.get(call.dtype, 23)
+    u = (droppath.random_bits(words(call), batch) >> (32 - bits)) / 2.0**bits
+    keep: Array = np.floor(round_to(1 - call.drop_prob + u, call.dtype)) == 1
+    return keep
+
+
+def no_floor(call: Call, outcome: Outcome) -> Array:
+    """Return x * (keep_prob + u) / keep_prob: a mask that is none."""
+    if not drops(call):
+        return outcome.y
+    u = droppath.random_bits(words(call), len(call.x)) / 2.0**32
+    column = (1 - call.drop_prob + u).reshape(-1, *[1] * (call.x.ndim - 1))
+    return call.x * column / (1 - call.drop_prob)
+
+
+MUTANTS = (
+    mutant(
+        "masks the last axis",
+        "MASK-1",
+        run=calling(options=lambda c: {**c.options, "axis": -1}),
+    ),
+    mutant(
+        "draws for each element",
+        "MASK-1",
+        run=answering(
+            y=lambda c, o: (
+                REFERENCE.run(replace(c, x=c.x.reshape(-1))).y.reshape(c.x.shape)
+                if drops(c) and "axis" not in c.options
+                else o.y
+            )
+        ),
+    ),
+    mutant(
+        "masks of rank 4",
+        "MASK-2 TYPE-2",
+        run=answering(y=lambda c, o: o.y * np.ones((1, 1, 1, 1)) if drops(c) else o.y),
+    ),
+    mutant("draws in x's dtype", "MASK-3 MASK-4", draw=drawing(in_dtype)),
+    mutant(
+        "a mask that depends on x",
+        "MASK-3",
+        draw=lambda c, x: REFERENCE.draw(replace(c, seed=int(abs(c.x.sum())) % 99), x),
+    ),
+    mutant(
+        "keep and drop swapped", "MASK-4 KEY-2", draw=drawing(lambda c, n: ~REFERENCE.draw(c, c.x))
+    ),
+    mutant(
+        "drops nothing at small p",
+        "MASK-4",
+        draw=drawing(lambda c, n: REFERENCE.draw(c, c.x) | (c.drop_prob < 0.005)),
+    ),
+    mutant(
+        "the first row is always kept",
+        "MASK-4",
+        draw=drawing(lambda c, n: REFERENCE.draw(c, c.x) | (np.arange(n) == 0)),
+    ),
+    mutant(
+        "the second half repeats the first",
+        "MASK-5",
+        draw=drawing(lambda c, n: np.resize(REFERENCE.draw(c, c.x)[: (n + 1) // 2], n)),
+    ),
+    mutant("no floor", "MASK-4 SCALE-1 DROP-1", run=answering(y=no_floor)),
+    mutant("one mask for every seed", "MASK-5", run=calling(seed=0)),
+    mutant(
+        "batch mode draws for each row",
+        "MASK-5 KEY-3",
+        run=calling(
+            options=lambda c: {k: v for k, v in c.options.items() if v != "batch" or k != "mode"}
+        ),
+    ),
+)
