@@ -7,6 +7,7 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -141,6 +142,47 @@ def test_an_import_against_the_rules_is_found(path, source, offence):
 )
 def test_an_import_within_the_rules_is_not(path, source):
     assert offences(source, path) == set()
+
+
+def imports_within(sources: dict[str, str]) -> dict[str, set[str]]:
+    """The modules at these paths, each with those of them that it imports."""
+    module_at = {
+        path: path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for path in sources
+    }
+    modules = {*module_at.values()}
+    return {
+        module_at[path]: {
+            name if name in modules else name.rpartition(".")[0] for name in imported(source, path)
+        }
+        & modules
+        for path, source in sources.items()
+    }
+
+
+def test_no_module_of_the_suite_imports_itself_by_way_of_others():
+    sources = {
+        file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8")
+        for file in (ROOT / "conformance").rglob("*.py")
+        if not file.name.endswith("_test.py")
+    }
+    graph = imports_within(sources)
+    assert "conformance.check" in graph["conformance.clauses.mask"]
+    assert "conformance.clauses.mask" in graph["conformance.clauses"]
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {"p/a.py": "from p.b import f", "p/b.py": "def f():\n    from . import a"},
+        {"p/a.py": "from p import b", "p/b.py": "import p.c", "p/c.py": "from p.a import g"},
+        {"p/q/__init__.py": "from p.q import a", "p/q/a.py": "from p.q import CONSTANT"},
+    ],
+)
+def test_a_circle_of_imports_is_found(sources):
+    with pytest.raises(CycleError):
+        TopologicalSorter(imports_within(sources)).prepare()
 
 
 def python(code: str) -> str:
