@@ -50,7 +50,9 @@ def test_exit_status_1_does_not_and_the_report_names_the_clause_and_both_values(
     assert main([f"{__name__}:swapped", "--json", str(file)]) == 1
     out = capsys.readouterr().out
     assert "does not conform" in out
-    assert all(text in out for text in ("MASK-4", "want", "got"))
+    assert all(
+        text in out for text in ("MASK-4", "want", "got", "see  conformance/clauses/mask.py")
+    )
     (report,) = json.loads(file.read_text())["reports"]
     assert not report["conforms"]
     failed = {v["clause"] for v in report["verdicts"] if v["findings"]}

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance import golden, spec
-from conformance.clauses import AREAS
+from conformance.clauses import AREAS, CHECK_OF, file_of
 from conformance.runner import Report, Verdict
 
 FINDINGS_SHOWN = 3  # of one clause
@@ -70,6 +70,8 @@ def _print_findings(verdict: Verdict, console: Console) -> None:
         console.print(f"    and {len(verdict.findings) - FINDINGS_SHOWN} more cases")
     if verdict.findings:
         console.print(Text(f"    why  {spec.why(verdict.clause)}"))
+        if verdict.clause in CHECK_OF:
+            console.print(Text(f"    see  {file_of(verdict.clause)}"))
 
 
 def matrix(reports: Sequence[Report]) -> Table:

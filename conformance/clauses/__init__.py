@@ -42,3 +42,8 @@ CHECKS = tuple(
     found for area in AREAS.values() for found in vars(area).values() if isinstance(found, Check)
 )
 CHECK_OF = {check.clause: check for check in CHECKS}
+
+
+def file_of(clause: str) -> str:
+    """Return the file that holds the check of a clause, from the root of the project."""
+    return CHECK_OF[clause].test.__module__.replace(".", "/") + ".py"
