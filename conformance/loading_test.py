@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from conformance import loading
-from conformance.__main__ import main
 from conformance.adapters.reference import Reference
+from conformance.command import main
 from conformance.loading import load
 from conformance.protocol import BrokenAdapter, Info
 from conformance.runner import run_checks

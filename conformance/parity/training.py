@@ -1,7 +1,7 @@
 """The training that both frameworks are given: weights, data, rates and key; and what came of it.
 
 The trainers are torch.py and flax.py beside this file, loaded by name: no framework is imported
-here. Not here: the command and its table (__main__.py), the picture (plot.py).
+here. Not here: the command and its table (command.py), the picture (plot.py).
 """
 
 import importlib
@@ -19,7 +19,7 @@ OPTIMIZERS, DTYPES, STEPS = ("sgd", "adamw"), ("float64", "float32"), 50
 KEY = droppath.key(20160330)  # the day of arXiv 1603.09382, version 1
 RATES = [0.1, 0.2, 0.3, 0.4]  # rule "paper" up to 0.4; asymmetric, and none is 0
 
-TOLERANCE = {"float64": 1e-12, "float32": 1e-4}  # measured: see __main__.py
+TOLERANCE = {"float64": 1e-12, "float32": 1e-4}  # measured: see command.py
 
 BATCH, TOKENS, CHANNELS, WIDTH, HIDDEN, CLASSES = 12, 5, 12, 16, 64, 4
 SHAPES = {  # the first axis of a branch's weights is the block, of a norm's the branch, then head

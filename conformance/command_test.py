@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from conformance.__main__ import main
 from conformance.adapters.reference import Reference
 from conformance.clauses.mask_mutants import MUTANTS
+from conformance.command import main
 from conformance.loading import load
 from conformance.protocol import Info
 

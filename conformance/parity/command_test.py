@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from conformance.parity import __main__ as command
+from conformance.parity import command
 from conformance.parity.training import STEPS
 
 
