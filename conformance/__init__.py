@@ -1,4 +1,5 @@
 """The conformance suite: SPEC.md's clauses as checks, for any DropPath behind a small adapter.
 
-`python -m conformance` runs it. Nothing here imports a framework: adapters do, loaded by name.
+`python -m conformance` runs it. Nothing here imports a framework: adapters and the two trainers of
+parity do, loaded by name.
 """
