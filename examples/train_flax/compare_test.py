@@ -12,6 +12,13 @@ from examples.train_flax.loop import Result
 from examples.train_flax.metrics import Row
 
 
+@pytest.fixture(autouse=True)
+def screen(monkeypatch):
+    """A log of 80 columns, wherever the tests run."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
 @pytest.mark.slow
 def test_the_table_has_both_depths_and_is_the_same_again(tmp_path, capsys, monkeypatch):
     argv = ["--preset", "smoke", "--run-dir", str(tmp_path / "run")]

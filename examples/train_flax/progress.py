@@ -1,4 +1,4 @@
-"""Progress on the screen: a bar on a terminal; elsewhere, as in a log file, a line now and then.
+"""Progress on the screen: a bar on a terminal that can draw it anew, else a line now and then.
 
 Not here: numbers that metrics.csv does not hold.
 """
@@ -36,7 +36,7 @@ def show_progress(console: Console, done: int, last: int) -> Iterator[Callable[[
 
     if done >= last:
         yield lambda row: None
-    elif console.is_terminal:
+    elif console.is_terminal and not console.is_dumb_terminal:
         with _bar(console) as bar:
             task = bar.add_task("compiling", total=last, completed=done)
             yield lambda row: bar.update(task, completed=row.epoch, description=text(row))

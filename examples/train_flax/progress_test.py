@@ -10,6 +10,12 @@ from examples.train_flax.metrics import Row
 from examples.train_flax.progress import show_progress
 
 
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch):
+    """One that moves its cursor, wherever the tests run."""
+    monkeypatch.setenv("TERM", "xterm")
+
+
 class Clock:
     def __init__(self):
         self.now = 100.0
@@ -53,6 +59,12 @@ def test_a_terminal_has_a_bar_with_the_same_words(clock):
     text = shown(clock, 1, 2, terminal=True)
     assert "\x1b[" in text
     assert "epoch 2/2, step 20, loss 0.500, error 25.00%, 1234 images/s" in text
+
+
+def test_a_terminal_that_cannot_move_its_cursor_has_lines(clock, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    lines = shown(clock, 20, 2, terminal=True).splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
 
 
 def test_a_finished_run_shows_nothing(clock):
