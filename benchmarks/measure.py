@@ -1,15 +1,16 @@
-"""How time is taken: all methods of a case in one process, one step of each by turns.
+"""How time is taken: all methods of a case in one setup in one process, one step of each by turns.
 
 A slow minute of the machine then falls on all of them alike. Each round has an order of its own, so
-that no method always follows the same other.
+that no method always follows the same other. Ratios are within a setup: each has its own process,
+for what frameworks hold of memory, threads and caches would else fall on one another.
 """
 
 import ctypes
 import random
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
@@ -21,8 +22,6 @@ FEWEST, MOST = 9, 200  # rounds: enough for quartiles; more does not narrow them
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 MOST_BYTES = 1 << 30
-
-K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -49,39 +48,32 @@ class Setup(Protocol):
         """Return the share of samples that a method drops in that many draws of a batch."""
 
 
-def measure(
-    case: Case, setups: Sequence[Setup], seconds: float, say: Callable[[str], None]
-) -> list[Record]:
-    """Return a record for each method in each setup of the case, timed for about `seconds`."""
+def measure(case: Case, setup: Setup, seconds: float, say: Callable[[str], None]) -> list[Record]:
+    """Return a record for each method of the case that the setup has, timed for about `seconds`."""
+    labels = setup.labels(case.block)
     steps = {}
-    turns = []
-    for setup in setups:
-        labels = setup.labels(case.block) if setup.name in case.setups else {}
-        for method in filter(labels.__contains__, case.methods):
-            say(f"{setup.name}, {labels[method]}")
-            steps[setup, method] = setup.prepare(case, method)
-        turns.append({at: step.run for at, step in steps.items() if at[0] is setup})
+    for method in filter(labels.__contains__, case.methods):
+        say(labels[method])
+        steps[method] = setup.prepare(case, method)
     say(f"{len(steps)} steps by turns")
-    times = interleave([turn for turn in turns if turn], seconds)
+    times = interleave({method: step.run for method, step in steps.items()}, seconds)
     say("realised rates")
     return [
         Record(
             case=case,
             setup=setup.name,
             method=method,
-            label=setup.labels(case.block)[method],
-            seconds=quartiles(times[setup, method]),
-            repeats=len(times[setup, method]),
+            label=labels[method],
+            seconds=quartiles(times[method]),
+            repeats=len(times[method]),
             ratios={
-                base: median_ratio(times[setup, method], times[setup, base])
-                for base in BASES
-                if (setup, base) in times
+                base: median_ratio(times[method], times[base]) for base in BASES if base in times
             },
             memory=step.memory,
             rate=setup.realised_rate(method, case.drop_prob, case.batch, DRAWS),
             draws=DRAWS,
         )
-        for (setup, method), step in steps.items()
+        for method, step in steps.items()
     ]
 
 
@@ -98,28 +90,21 @@ def hold_memory() -> None:
         mallopt(ARENA_MAX, 1)  # a thread's own arena holds no more than 64 MiB
 
 
-def interleave(
-    setups: Sequence[Mapping[K, Callable[[], object]]], seconds: float
-) -> dict[K, list[float]]:
-    """Return the seconds of each run in each round.
-
-    In a round the runs of a setup follow one another, behind one that is not timed: it finds the
-    threads and the memory as another framework left them.
-    """
-    times: dict[K, list[float]] = {place: [] for runs in setups for place in runs}
-    turns, shuffle = [list(runs.items()) for runs in setups], random.Random(0).shuffle
+def interleave(runs: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
+    """Return the seconds of each run in each round; a first round is not timed."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    turns, shuffle = list(runs.items()), random.Random(0).shuffle
+    for _, run in turns:
+        run()
     start = time.perf_counter()
     for rounds in range(MOST):
         if rounds >= FEWEST and time.perf_counter() - start > seconds:
             break
         shuffle(turns)
-        for turn in turns:
-            shuffle(turn)
-            turn[-1][1]()
-            for place, run in turn:
-                before = time.perf_counter()
-                run()
-                times[place].append(time.perf_counter() - before)
+        for name, run in turns:
+            before = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - before)
     return times
 
 
