@@ -3,11 +3,14 @@
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
+from examples.train_flax.extra import needs_extra
 
-from examples.train_flax.config import Config, command
-from examples.train_flax.devices import is_writer, start
-from examples.train_flax.loop import train
+with needs_extra("example", __name__):
+    from rich.console import Console
+
+    from examples.train_flax.config import Config, command
+    from examples.train_flax.devices import is_writer, start
+    from examples.train_flax.loop import train
 
 
 def run(cfg: Config) -> None:

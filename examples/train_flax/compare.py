@@ -15,23 +15,26 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
+from examples.train_flax.extra import needs_extra
 
-from examples.train_flax.config import Config, Refused, command
-from examples.train_flax.devices import is_writer, start
-from examples.train_flax.loop import Result, train
-from examples.train_flax.metrics import images_per_second, mean_skipped, seconds_a_step
-from examples.train_flax.model import title
-from examples.train_flax.plots import draw_errors
-from examples.train_flax.report import (
-    duration,
-    expected_depth,
-    machine,
-    mean_and_deviation,
-    table,
-    write_markdown,
-)
+with needs_extra("example", __name__):
+    from rich.console import Console
+    from rich.table import Table
+
+    from examples.train_flax.config import Config, Refused, command
+    from examples.train_flax.devices import is_writer, start
+    from examples.train_flax.loop import Result, train
+    from examples.train_flax.metrics import images_per_second, mean_skipped, seconds_a_step
+    from examples.train_flax.model import title
+    from examples.train_flax.plots import draw_errors
+    from examples.train_flax.report import (
+        duration,
+        expected_depth,
+        machine,
+        mean_and_deviation,
+        table,
+        write_markdown,
+    )
 
 
 class Runs(NamedTuple):
