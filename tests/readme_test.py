@@ -16,7 +16,7 @@ def outcome_of(page: str, text: str, folder: Path) -> str:
         shutil.copy(ROOT / name, folder)
     (folder / page).parent.mkdir(exist_ok=True)
     (folder / page).write_text(text)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider"]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     return result.stdout.splitlines()[-1]
 
