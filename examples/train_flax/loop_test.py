@@ -27,7 +27,7 @@ def config_in(folder, **changed) -> Config:
 
 def train(cfg, **options):
     said = io.StringIO()
-    result = loop.train(cfg, Console(file=said, width=1000), **options)
+    result = loop.train(cfg, Console(file=said, width=1000, force_terminal=False), **options)
     return result, said.getvalue()
 
 
