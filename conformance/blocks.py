@@ -33,10 +33,13 @@ def with_claimed(subject: Subject, call: Call) -> Call:
     return call if "gradient" in subject.info.claims else replace(call, dy=None)
 
 
-def residual_mask(subject: Subject, call: Call) -> Array:
-    """Return the mask of a residual call, found with x = 0 and f = 1: bool of x's shape."""
+def residual_mask(subject: Subject, call: Call, **skip: bool) -> Array:
+    """Return the mask of a residual call, found with x = 0 and f = 1: bool of x's shape.
+
+    skip: skip=False finds it with all rows computed; else as the implementation does by itself.
+    """
     options = {k: v for k, v in call.options.items() if k not in ("per_sample", "skip")}
-    options["branch"] = one
+    options |= {"branch": one, **skip}
     probe = replace(call, x=np.zeros_like(call.x), dy=None, options=options)
     return subject.run(probe).y != 0
 

@@ -14,14 +14,13 @@ from droppath.arguments import (
     check_batch,
     check_drop_prob,
     check_flags,
-    check_groups,
     check_keep,
     check_mode,
     check_one_source,
     check_skip,
     check_source,
 )
-from droppath.masks import keep_mask, kept_capacity
+from droppath.masks import keep_mask
 
 
 def mask_of_call(
@@ -66,25 +65,23 @@ def rows_that_run(
     drop_prob: float,
     *,
     mode: Mode = "row",
-    groups: SupportsIndex = 1,
     skip: bool | None = None,
 ) -> NDArray[np.bool_]:
-    """Return the rows that a residual block runs its branch on: those kept, and the spare ones.
+    """Return the rows that a residual block runs its branch on in training, with the mask at hand.
+
+    They are the kept ones (RES-4). Where none is kept, the first row runs, but in batch mode none.
+    Where the number of rows must be known before the draw, it is `droppath.kept_capacity`.
 
     keep: bool [B], drawn in this mode at this rate. skip: False runs all rows. Returns bool [B].
 
-    >>> rows_that_run(np.array([True, False, False, False]), 0.5, mode="balanced")
-    array([ True,  True, False, False])
+    >>> rows_that_run(np.array([False, False, True]), 0.5), rows_that_run(np.array([False]), 0.5)
+    (array([False, False,  True]), array([ True]))
     """
     check_mode(mode)
     check_skip(skip)
+    run = keep & (check_drop_prob(drop_prob) < 1)  # DROP-2
     if skip is False:
         return np.ones_like(keep)
-    if mode != "balanced" or not keep.size:
-        return keep
-    count = check_groups(groups, len(keep))
-    capacity = kept_capacity(drop_prob, len(keep), groups=count) // count  # BAL-4
-    first = np.argsort(~keep.reshape(count, -1), axis=1, kind="stable")[:, :capacity]
-    run = np.zeros((count, len(keep) // count), bool)
-    np.put_along_axis(run, first, True, axis=1)  # RES-4
-    return run.reshape(-1)
+    if mode != "batch" and not run.any():
+        run[:1] = True  # RES-4: a rank that runs no row would skip what the others wait for
+    return run

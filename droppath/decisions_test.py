@@ -37,10 +37,13 @@ def test_a_mask_that_cannot_be_is_refused(batch, options, text):
     assert str(error.value) == text
 
 
-def test_the_branch_runs_on_kept_rows_and_in_balanced_mode_on_spares_of_their_group():
+def test_the_branch_runs_on_the_kept_rows_and_on_one_if_there_are_none():
     keep = np.array([False, False, True, True, False, True])
-    assert rows_that_run(keep, 0.5).tolist() == keep.tolist()
-    assert rows_that_run(keep, 0.5, skip=False).tolist() == [True] * 6
-    # of groups of three rows two run, 3 - floor(1.5): a spare in the first
-    two = rows_that_run(keep, 0.5, mode="balanced", groups=2)
-    assert two.tolist() == [True, False, True, True, False, True]
+    for mode in ("row", "balanced", "batch"):
+        assert rows_that_run(keep, 0.5, mode=mode).tolist() == keep.tolist()
+        assert rows_that_run(keep, 0.5, mode=mode, skip=False).tolist() == [True] * 6
+        first = mode != "batch"
+        for none, p in ((keep & False, 0.5), (keep, 1.0)):
+            assert rows_that_run(none, p, mode=mode).tolist() == [first] + [False] * 5
+        assert rows_that_run(keep[:0], 0.5, mode=mode).tolist() == []
+    assert keep.tolist() == [False, False, True, True, False, True]

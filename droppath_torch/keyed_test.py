@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
 import droppath
-from droppath_torch import DropPath, keyed
+from droppath_torch import DropPath, convert, keyed, set_drop_probs
 from droppath_torch.functional_test import same_bits
 
 KEY = droppath.key(7)
@@ -188,6 +188,7 @@ def test_a_recomputation_after_the_block_ended_is_refused_and_the_next_step_is_n
             0,
             "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of (2, 2)",
         ),
+        (7, 0, "key must be uint32 of shape (2,), such as droppath.key(7), got int64 of ()"),
         (KEY, -1, "offset must be an integer in [0, 2**63), got -1"),
         (KEY, 2**63, "offset must be an integer in [0, 2**63), got 9223372036854775808"),
         (KEY, 0.5, "offset must be an integer, got 0.5"),
@@ -257,3 +258,16 @@ def test_a_checkpoint_of_an_earlier_block_is_refused_in_a_later_one():
         y = checkpoint(layer, torch.ones(8, requires_grad=True), use_reentrant=False)
     with keyed(layer, droppath.key(1)), pytest.raises(RuntimeError, match="of its forward"):
         y.sum().backward()
+
+
+def test_what_is_no_model_is_refused_before_anything_is_changed():
+    for model in (None, 5, [DropPath(0.1)], nn.Linear):
+        text = f"model must be a torch.nn.Module, got {type(model).__name__}"
+        for call in (
+            lambda m: keyed(m, KEY).__enter__(),
+            convert,
+            lambda m: set_drop_probs(m, 0.1),
+        ):
+            with pytest.raises(ValueError) as error:
+                call(model)
+            assert str(error.value) == text

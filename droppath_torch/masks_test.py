@@ -166,3 +166,58 @@ def test_a_bad_argument_is_named(arguments, options, text):
     with pytest.raises(ValueError) as error:
         keep_mask(*arguments, **options)
     assert str(error.value) == text
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("offset", "text"),
+    [
+        (torch.tensor(1.5), "offset must be an integer scalar, got float32 of shape ()"),
+        (torch.tensor(True), "offset must be an integer scalar, got bool of shape ()"),
+        (torch.tensor([1, 1]), "offset must be an integer scalar, got int64 of shape (2,)"),
+        (torch.tensor(-1), "offset must be an integer in [0, 2**64 - 4 + 1), got -1"),
+    ],
+)
+def test_a_tensor_offset_is_checked_as_an_integer_is(offset, text, mode):
+    with pytest.raises(ValueError) as error:
+        keep_mask(KEY, 0.1, 4, offset=offset, mode=mode)
+    assert str(error.value) == text
+
+
+def test_a_tensor_offset_of_a_balanced_mask_is_a_multiple_of_the_group():
+    text = "offset must be a multiple of the group's 2 rows, got offset=3"
+    with pytest.raises(ValueError) as error:
+        keep_mask(KEY, 0.1, 4, mode="balanced", groups=2, offset=torch.tensor(3))
+    assert str(error.value) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (
+            torch.tensor([0, 2**33 + 5]),
+            "key must be two words in [0, 2**32), got [0, 8589934597]",
+        ),
+        (torch.tensor([-1, 5]), "key must be two words in [0, 2**32), got [-1, 5]"),
+        (
+            torch.zeros(2, dtype=torch.complex64),
+            "key must be two words of uint32, int32 or int64, got complex64 of (2,)",
+        ),
+        (
+            torch.zeros(2, dtype=torch.int8),
+            "key must be two words of uint32, int32 or int64, got int8 of (2,)",
+        ),
+    ],
+)
+def test_a_tensor_key_is_two_words_of_32_bits(key, text):
+    with pytest.raises(ValueError) as error:
+        keep_mask(key, 0.1, 4)
+    assert str(error.value) == text
+
+
+@pytest.mark.parametrize("device", ["nowhere", "", 5.0, "cpu:x"])
+@pytest.mark.parametrize("key", [KEY, torch.tensor([0, 3])])
+def test_a_device_that_is_none_is_named(key, device):
+    with pytest.raises(ValueError) as error:
+        keep_mask(key, 0.1, 4, device=device)
+    assert str(error.value) == f"device must be a torch.device or its name, got {device!r}"

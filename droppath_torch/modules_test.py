@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import fx, nn
@@ -11,7 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
 import droppath
-from droppath_torch import DropPath, drop_path
+from droppath_torch import DropPath, DropPathResidual, drop_path, keyed
 from droppath_torch.functional_test import same_bits
 
 KEY = droppath.key(6)
@@ -210,3 +211,67 @@ def test_a_bad_argument_is_named(call, text):
     with pytest.raises(ValueError) as error:
         call()
     assert str(error.value) == text
+
+
+@pytest.mark.parametrize("make", [DropPath, lambda p: DropPathResidual(nn.Linear(3, 3), p)])
+def test_a_copy_made_within_keyed_draws_from_torch_and_not_from_its_key(make):
+    model, x = nn.Sequential(make(0.5)), torch.randn(64, 3)
+    with keyed(model, KEY):
+        copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+        keyed_masks = [mask(layer, x) for layer in (model, *copies)]
+    assert keyed_masks[0] == mask(model, x, key=droppath.fold_in(KEY, 0))
+    for other, drawn in zip(copies, keyed_masks[1:], strict=True):
+        assert other[0].layer_key is None
+        assert drawn != keyed_masks[0]
+        assert mask(other, x) != mask(other, x)
+    assert mask(model, x) != mask(model, x)
+
+
+def mask(model, x, **options):
+    """What of x a model of one layer changes, row by row."""
+    y = model[0](x, **options)
+    return ((y != x) if isinstance(model[0], DropPathResidual) else (y != 0)).any(1).tolist()
+
+
+class Block(nn.Module):
+    def __init__(self, by_lambda=False):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        inner = (lambda x: self.linear(x)) if by_lambda else self.inner
+        self.residual = DropPathResidual(inner, 0.4)
+
+    def inner(self, x):
+        return self.linear(x)
+
+
+def test_a_copy_of_a_block_computes_with_weights_of_its_own():
+    for block in (Block(), nn.Sequential(DropPathResidual(nn.Linear(3, 3), 0.4))):
+        other, x = copy.deepcopy(block), torch.ones(4, 3)
+        with torch.no_grad():
+            for weight in other.parameters():
+                weight.zero_()
+        residuals = [m for m in other.modules() if isinstance(m, DropPathResidual)]
+        assert torch.equal(residuals[0].eval()(x), x)
+    assert torch.equal(copy.deepcopy(DropPathResidual(torch.neg)).eval()(x), torch.zeros(4, 3))
+
+
+def test_a_copy_of_a_function_that_holds_a_module_is_refused_with_the_way_out():
+    text = "^branch must be a module or a bound method to be copied: a function that holds modules"
+    with pytest.raises(ValueError, match=text):
+        copy.deepcopy(Block(by_lambda=True))
+
+
+@pytest.mark.parametrize("generator", [5, "torch", np.random.default_rng(), torch.Generator])
+def test_a_generator_of_another_kind_is_refused_also_where_it_would_be_ignored(generator):
+    text = f"generator must be a torch.Generator or None, got {generator!r}"
+    x = torch.ones(4)
+    for call in (
+        lambda: DropPath(0.1, generator=generator),
+        lambda: DropPathResidual(torch.neg, generator=generator),
+        lambda: drop_path(x, 0.1, key=KEY, generator=generator),
+        lambda: drop_path(x, 0.0, generator=generator),
+        lambda: drop_path(x, 0.1, False, generator=generator),
+    ):
+        with pytest.raises(ValueError) as error:
+            call()
+        assert str(error.value) == text

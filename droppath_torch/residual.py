@@ -99,10 +99,9 @@ def drop_path_residual(
 def _decide(draw: Draw, p: Rate, skip: bool | None, x: Tensor, axis: int) -> tuple[Tensor, bool]:
     """Return the mask, and whether the branch runs on all rows; refuse before anything is drawn."""
     batch, device = x.shape[axis], _draw_device(draw, p, x)
-    group_size = batch // check_groups(draw.groups, batch)
     known = is_eager(x) and device.type == "cpu"
     known = known if draw.keep is None else is_plain_on_cpu(draw.keep)
-    why = _why_all_rows(draw, p, known, skip, group_size)
+    why = "" if known else _why_all_rows(draw, p, skip)
     check_skip(skip, why)
     return draw_keep(draw, p, batch, device), skip is False or bool(why) or not batch
 
@@ -119,43 +118,39 @@ def _draw_device(draw: Draw, p: Rate, x: Tensor) -> torch.device:
     return torch.device("cpu")
 
 
-def _why_all_rows(draw: Draw, p: Rate, known: bool, skip: bool | None, group_size: int) -> str:
-    """Return why the branch must run on all rows, or nothing if it need not.
-
-    known: whether the host can read the mask, that is given as keep or will be drawn.
-    """
+def _why_all_rows(draw: Draw, p: Rate, skip: bool | None) -> str:
+    """Return why all rows must run, or nothing if not, where the host does not know the mask."""
     if draw.mode != "balanced":
-        return "" if known else f"the host does not know what mode={draw.mode!r} drops"
+        return f"the host does not know what mode={draw.mode!r} drops"
     if isinstance(p, Tensor):
         return "the number of rows is static, and drop_prob is a tensor"
-    if draw.keep is None:
-        return ""
-    if not known:
-        return "" if skip else "the host does not know how many rows keep keeps"
-    most = group_capacity(cast(int, drop_threshold(p)), group_size)
-    if group_size and (draw.keep.view(-1, group_size).sum(1) > most).any():
-        return f"keep keeps more than the {most} rows of a group that mode='balanced' runs"
+    if draw.keep is not None and not skip:
+        return "the host does not know how many rows keep keeps"
     return ""
 
 
 def _rows_that_run(keep: Tensor, draw: Draw, p: Rate, run_all: bool, x: Tensor) -> Rows | None:
     """Return the rows of x that run (RES-4), None if all run and all count.
 
-    One row runs at least, so that every parameter of the branch has a gradient.
+    Where the host knows the mask they are the kept ones, else `kept_capacity` of each group; one at
+    least, so that every parameter of the branch has a gradient.
     """
-    batch, groups = len(keep), 1
-    if run_all or draw.mode == "batch":
+    batch, known, groups = len(keep), is_plain_on_cpu(keep), 1
+    run_all = run_all or draw.mode == "batch"
+    if known and is_plain_on_cpu(x):
+        return pick_host_rows(keep.tolist(), run_all)
+    if known and keep.all():
+        return None
+    if run_all:
         capacity = batch
-    elif draw.mode == "balanced":
+    elif known:
+        capacity = max(int(keep.sum()), 1)
+    else:
         groups = check_groups(draw.groups, batch)
         capacity = max(group_capacity(cast(int, drop_threshold(p)), batch // groups), 1)
-    else:
-        capacity = max(int(keep.sum()), 1)
-    if is_plain_on_cpu(keep, x):
-        return pick_host_rows(keep.tolist(), capacity, groups)
-    if keep.device == x.device or not is_plain_on_cpu(keep):
-        return pick_rows(keep.to(x.device), capacity, groups)
-    return pick_rows(keep, capacity, groups).to(x.device)
+    if known and keep.device != x.device:
+        return pick_rows(keep, capacity, groups).to(x.device)
+    return pick_rows(keep.to(x.device), capacity, groups)
 
 
 def _all_or_none(q: Rate, x: Tensor, axis: int) -> Rows:

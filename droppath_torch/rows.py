@@ -107,20 +107,17 @@ class DeviceRows(NamedTuple):
 Rows: TypeAlias = HostRows | DeviceRows
 
 
-def pick_host_rows(keep: list[bool], capacity: int, groups: int) -> HostRows | None:
-    """Return the rows that run, `capacity` of each group, of a mask that the host knows.
+def pick_host_rows(keep: list[bool], all_run: bool) -> HostRows | None:
+    """Return the rows that run of a mask that is known: all, or those kept; None if all are kept.
 
-    None if all run and all are kept.
+    One row runs at least, so that every parameter of the branch has a gradient.
     """
-    size = len(keep) // groups
-    kept = [row for row, is_kept in enumerate(keep) if is_kept]
-    spares = []
-    for group in range(groups):
-        dropped = [row for row in range(group * size, (group + 1) * size) if not keep[row]]
-        spares += dropped[size - capacity :]
-    if capacity == size:
-        return HostRows(None, None, torch.tensor(spares)) if spares else None
-    taken = torch.tensor(kept + spares)
+    if all(keep):
+        return None
+    if all_run:
+        return HostRows(None, None, torch.tensor([i for i, kept in enumerate(keep) if not kept]))
+    kept = [i for i, is_kept in enumerate(keep) if is_kept]
+    taken = torch.tensor(kept or [0])
     return HostRows(taken, taken[: len(kept)], None)
 
 

@@ -1,4 +1,4 @@
-"""The NumPy reference behind the protocol: reference.py and masks.py of `droppath`."""
+"""The NumPy reference behind the protocol: it decides, this file translates."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +20,7 @@ from conformance.protocol import (
     outcome_from,
     parts,
 )
-from droppath.arguments import check_skip
+from droppath.decisions import mask_of_call, rows_that_run
 
 DRAWS = ("mode", "groups", "offset")
 APPLIES = ("scale_by_keep", "scale_at", "axis")
@@ -60,16 +60,12 @@ class Reference:
 
     def draw(self, call: Call, x: Array) -> Array:
         """Return the mask: that of the call, or one drawn from its key, or from its seed."""
-        if call.keep is not None and call.key is not None:
-            raise ValueError("key and keep must not both be given")
         axis = call.options.get("axis", 0)
-        batch = x.shape[axis] if -x.ndim <= axis < x.ndim else 0
-        if call.keep is not None or not call.training or call.drop_prob == 0:
-            return np.ones(batch, bool) if call.keep is None else call.keep
-        key = call.key if call.seed is None or call.key is not None else droppath.key(call.seed)
-        if key is None:
-            raise ValueError("key must be given to drop in training, got None")
-        return droppath.keep_mask(key, call.drop_prob, batch, **only(call.options, DRAWS))
+        batch = x.shape[axis] if -x.ndim <= axis < x.ndim else 0  # which drop_path refuses
+        seeded = call.seed is not None and call.key is None and call.keep is None
+        key = droppath.key(call.seed or 0) if seeded else call.key
+        options = {"training": call.training, "key": key, "keep": call.keep}
+        return mask_of_call(batch, call.drop_prob, **options, **only(call.options, DRAWS))
 
     def forward(self, call: Call, x: Array, keep: Array) -> Array:
         """Return y, of a residual block if the call is for one."""
@@ -89,19 +85,8 @@ class Reference:
         return residual(x, call.options["branch"], keep, call.drop_prob, *per_sample, **options)
 
     def rows(self, call: Call, keep: Array) -> Array:
-        """Return the rows that the branch runs on: bool [B], those kept and the spare ones."""
-        check_skip(skip := call.options.get("skip"))
-        if skip is False:
-            return np.ones_like(keep)
-        drawn = call.training and call.drop_prob != 0 and call.keep is None
-        if not (drawn and call.options.get("mode") == "balanced" and keep.size):
-            return keep
-        groups = call.options.get("groups", 1)
-        capacity = droppath.kept_capacity(call.drop_prob, len(keep), groups=groups) // groups
-        first = np.argsort(~keep.reshape(groups, -1), axis=1, kind="stable")[:, :capacity]
-        run = np.zeros((groups, len(keep) // groups), bool)
-        np.put_along_axis(run, first, True, axis=1)
-        return run.reshape(-1)
+        """Return the rows that the branch runs on: bool [B]."""
+        return rows_that_run(keep, call.drop_prob, **only(call.options, ("mode", "skip")))
 
     def compute(self, call: Call) -> Any:
         """Return the result of an op of several masks, of keys or of schedules."""

@@ -78,43 +78,74 @@ def stream_keeps_its_dtype(subject: Subject) -> Results:
 @check("RES-4", needs=("residual", "skip"))
 def runs_what_it_must(subject: Subject) -> Results:
     if "balanced" in subject.info.claims:
-        for batch, groups, p in ((1, 1, 0.9), (32, 8, 0.37), (33, 1, 0.1)):
-            must = batch - groups * (batch // groups * threshold(p) >> 23)
-            runs = ((p, None, {must}), (p, True, {must}), (p, False, {batch}))
-            for rate, skip, rows in (*runs, (0.0, True, {batch}), (1.0, True, {0, groups})):
-                call = block(rate, "balanced", (batch, 5), skip=skip, groups=groups)
-                yield ran(subject, f"B={batch}, groups={groups}, skip={skip}", call, rows)
+        yield from runs_the_kept_or_the_capacity(subject)
         yield from spare_rows_leave_no_trace(subject)
     for mode in [mode for mode in modes(subject) if mode != "balanced"]:
         for seed in range(4):
             call = replace(block(0.6, mode, (4, 5), skip=True), seed=seed)
-            kept = int(residual_mask(subject, call)[:, 0].sum())
+            kept = rows_kept(subject, call)
             can = not refusal(subject, call)
-            rows = {kept, max(kept, 1) if mode == "row" else kept} if can else {4}
+            must = (max(kept, 1) if mode == "row" else kept) if can else 4
             for skip in (True, None) if can else (None,):
-                call = replace(call, options={**call.options, "skip": skip})
                 case = f"{mode}, seed={seed}, {kept} of 4 kept, skip={skip}"
-                yield ran(subject, case, call, rows)
+                yield ran(subject, case, skipping(call, skip), must)
     call = replace(block(0.37, "row", (4, 5)), training=False)
-    yield ran(subject, "evaluation", call, {4})
+    yield ran(subject, "evaluation", call, 4)
 
 
-def ran(subject: Subject, case: str, call: Call, rows: set[int]) -> Finding | None:
+def runs_the_kept_or_the_capacity(subject: Subject) -> Results:
+    """Hold balanced mode to one of RES-4's two numbers of rows: the same one in every case."""
+    layouts = ((1, 1, 0.9), (32, 8, 0.37), (33, 1, 0.1), (16, 2, 0.6))
+    probe = block(0.37, "balanced", (32, 5), groups=8)  # 8 groups of 4, of which 2 or 3 are kept
+    static = rows_run(subject, probe) != rows_kept(subject, probe)
+    for batch, groups, p in layouts:
+        capacity = batch - groups * (batch // groups * threshold(p) >> 23)
+        for seed in range(3):
+            call = replace(block(p, "balanced", (batch, 5), groups=groups), seed=seed)
+            kept = rows_kept(subject, call)
+            case = f"B={batch}, groups={groups}, seed={seed}, {kept} kept"
+            must = capacity if static else max(kept, 1)
+            for skip in (None, True):
+                yield ran(subject, f"{case}, skip={skip}", skipping(call, skip), must)
+            yield ran(subject, f"{case}, skip=False", skipping(call, False), batch)
+        case, none = f"B={batch}, groups={groups}", block(0.0, "balanced", (batch, 5))
+        yield ran(subject, case, skipping(none, True), batch)
+        every = block(1.0, "balanced", (batch, 5), groups=groups)
+        yield ran(subject, case, skipping(every, True), *((0, groups) if static else (1,)))
+
+
+def rows_kept(subject: Subject, call: Call) -> int:
+    """Return how many rows a block keeps, as it shows where nothing is skipped."""
+    return int(residual_mask(subject, call, skip=False)[:, 0].sum())
+
+
+def rows_run(subject: Subject, call: Call) -> int | None:
+    """Return how many rows the branch ran on."""
+    return subject.run(replace(call, dy=None)).ran
+
+
+def skipping(call: Call, skip: bool | None) -> Call:
+    """Return a block's call with this skip."""
+    return replace(call, options={**call.options, "skip": skip})
+
+
+def ran(subject: Subject, case: str, call: Call, *rows: int) -> Finding | None:
     """Return a finding unless the branch ran on one of so many rows."""
-    got = subject.run(replace(call, dy=None)).ran
-    want = " or ".join(map(str, sorted(rows)))
+    got, want = rows_run(subject, call), " or ".join(map(str, rows))
     return holds(f"{case}, p={call.drop_prob}", got in rows, f"{want} rows run", got)
 
 
 def spare_rows_leave_no_trace(subject: Subject) -> Results:
     for dtype in subject.info.dtypes:
-        call = block(0.37, "balanced", dtype=dtype, groups=8)
-        keep = residual_mask(subject, call)
-        w = np.where(keep[:, :1], call.options["per_sample"][0], np.nan)
-        want, outcome = subject.run(replace(call, dy=None)).y, subject.run(replaced(call, w))
-        spare = (outcome.ran or 0) - int(keep[:, 0].sum())
-        yield holds(dtype, spare > 0, "some spare row", spare)
-        yield equal(f"NaN in {spare} spare rows, {dtype}", want, outcome.y, dtype)
+        for skip in (None, False):
+            call = skipping(block(0.37, "balanced", dtype=dtype, groups=8), skip)
+            keep = residual_mask(subject, call)
+            w = np.where(keep[:, :1], call.options["per_sample"][0], np.nan)
+            want, outcome = subject.run(replace(call, dy=None)).y, subject.run(replaced(call, w))
+            spare = (outcome.ran or 0) - int(keep[:, 0].sum())
+            if skip is False:
+                yield holds(dtype, spare > 0, "some spare row", spare)
+            yield equal(f"NaN in {spare} spare rows, {dtype}", want, outcome.y, dtype)
 
 
 def replaced(call: Call, w: Array) -> Call:
