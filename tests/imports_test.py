@@ -5,6 +5,7 @@ Tests are exempt, and so are imports by a computed name, which is how `conforman
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -160,15 +161,16 @@ def imports_within(sources: dict[str, str]) -> dict[str, set[str]]:
     }
 
 
-def test_no_module_of_the_suite_imports_itself_by_way_of_others():
+def test_no_module_imports_itself_by_way_of_others():
     sources = {
         file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8")
-        for file in (ROOT / "conformance").rglob("*.py")
+        for package in sorted({place.split("/")[0] for place in MAY_IMPORT})
+        for file in (ROOT / package).rglob("*.py")
         if not file.name.endswith("_test.py")
     }
     graph = imports_within(sources)
     assert "conformance.check" in graph["conformance.clauses.mask"]
-    assert "conformance.clauses.mask" in graph["conformance.clauses"]
+    assert "droppath_torch.rows" in graph["droppath_torch.residual"]
     TopologicalSorter(graph).prepare()
 
 
@@ -214,3 +216,51 @@ def test_the_reference_conforms_where_no_framework_is_installed():
     with pytest.raises(subprocess.CalledProcessError, match="non-zero exit status 1"):
         python(f"import sys\n{absent}import torch")  # the absence is real
     assert "conforms" in python(f"import runpy, sys\n{absent}{run}")
+
+
+# The rooms of the picture in docs/architecture.md: which files each holds.
+ROOMS = {
+    "droppath": "droppath/",
+    "torch": "droppath_torch/",
+    "flax": "droppath_flax/",
+    "suite": "conformance/",
+    "clauses": "conformance/clauses/",
+    "adapters": "conformance/adapters/",
+    "parity": "conformance/parity/",
+    "golden": "conformance/make_golden/",
+    "examples": "examples/",
+    "benchmarks": "benchmarks/",
+}
+
+
+def room_of(path: str) -> str:
+    return max(
+        (room for room in ROOMS if path.startswith(ROOMS[room])), key=lambda r: len(ROOMS[r])
+    )
+
+
+def arrows_of_the_code() -> set[tuple[str, str]]:
+    """(room, room that it imports), from every import statement but those of tests."""
+    arrows = set()
+    for package in sorted({place.split("/")[0] for place in MAY_IMPORT}):
+        for file in (ROOT / package).rglob("*.py"):
+            path = file.relative_to(ROOT).as_posix()
+            for name in (
+                () if path.endswith("_test.py") else imported(file.read_text("utf-8"), path)
+            ):
+                target = name.replace(".", "/") + "/"
+                if any(target.startswith(place) for place in ROOMS.values()):
+                    arrows.add((room_of(path), room_of(target)))
+    return {(one, other) for one, other in arrows if one != other}
+
+
+def test_the_picture_in_the_docs_has_the_arrows_of_the_code():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    picture = re.search(r"```mermaid\n(.*?)```", text, re.DOTALL)[1]
+    drawn = {
+        (a, b) for a, b in re.findall(r"^ *(\w+)(?:\[.*?\])? --> (\w+)", picture, re.MULTILINE)
+    }
+    code = arrows_of_the_code()
+    assert drawn - code == set()
+    left_out = {room for _, room in code - drawn}  # what nearly every room imports
+    assert left_out <= {"droppath", "suite"}
