@@ -42,7 +42,7 @@ def round_to(values: Array, dtype: str) -> Array:
 
 
 def product(x: Array, s: float, dtype: str) -> Array:
-    """Return SCALE-1's round_T(round_C(x) * s): s rounded to C, the product in C, then to T."""
+    """Return SCALE-1's round_D(round_C(x) * s): s rounded to C, the product in C, then to D."""
     compute = np.dtype(compute_type(dtype)).type
     with np.errstate(over="ignore", invalid="ignore"):
         return round_to(x.astype(compute) * compute(s), dtype)

@@ -57,7 +57,7 @@ def drop_path_rates(
     sizes = [check_word(size, "depth") for size in given]
     rates = iter([rate * _fraction(i, sum(sizes), rule) for i in range(sum(sizes))])
     stages = [[next(rates) for _ in range(size)] for size in sizes]
-    return stages if nested else stages[0]
+    return stages if nested else stages[0]  # SCHED-3
 
 
 def _fraction(i: int, blocks: int, rule: Rule) -> float:

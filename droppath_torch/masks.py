@@ -125,7 +125,7 @@ def draw_on_device(
 
 
 def as_key(key: Key) -> Tensor:
-    """Return the key's two words as int64 (clause ARG-5)."""
+    """Return the key's two words as int64 (clause ARG-5), data of a compiled program (COMP-2)."""
     if not isinstance(key, Tensor):
         words = key if is_compiling() else as_host_key(key, several=False)
         return torch.from_numpy(np.asarray(words)).to(torch.int64) & LOW_WORD
@@ -139,7 +139,7 @@ def as_key(key: Key) -> Tensor:
 
 
 def check_rate(drop_prob: Rate, name: str = "drop_prob") -> Rate:
-    """Return drop_prob as a float, or as it is if it is a 0-d tensor, whose value stays unread."""
+    """Return drop_prob as a float, or a 0-d tensor as it is, whose value stays unread (COMP-3)."""
     if not isinstance(drop_prob, Tensor):
         return check_drop_prob(drop_prob, name)
     floating, dtype = drop_prob.is_floating_point(), dtype_text(drop_prob)
@@ -168,7 +168,10 @@ def drop_threshold(drop_prob: Rate) -> int | Tensor:
 
 
 def random_bits(words: Tensor, num: int, offset: int | Tensor) -> Tensor:
-    """Return droppath.random_bits as int64 [..., num], on the key's device (KEY-1)."""
+    """Return droppath.random_bits as int64 [..., num], on the key's device (KEY-1).
+
+    By integers alone: eager, compiled or mapped (COMP-1, COMP-4), in one part or several (DIST-1).
+    """
     index = torch.arange(num, dtype=torch.int64, device=words.device)
     if isinstance(offset, Tensor):
         counter = index + offset.to(torch.int64)

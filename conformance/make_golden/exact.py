@@ -57,7 +57,7 @@ def compute_type(dtype: str) -> str:
 
 
 def product(x: float, s: float, dtype: str) -> float:
-    """Return round_T(round_C(x) * s) for a finite s > 0."""
+    """Return round_D(round_C(x) * s) for a finite s > 0."""
     if x == 0 or not math.isfinite(x):
         return x
     computed = nearest(Fraction(x) * Fraction(s), compute_type(dtype))
