@@ -4,7 +4,7 @@ Works in jit, grad, vmap, scan and remat, under Auto and Explicit meshes: the ma
 of the key and of global row indices alone, so a sharded batch gets the mask of the unsharded one.
 """
 
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,11 @@ from droppath.arguments import (
     check_mode,
     check_one_source,
     check_scale_at,
+    check_source,
 )
-from droppath_flax.masks import Key, Offset, Rate, check_rate, keep_mask
-from droppath_flax.rows import column, compute_type
+from droppath.scaling import inverse_keep_prob, scales
+from droppath_flax.masks import Draw, Key, Offset, Rate, check_rate, keep_mask
+from droppath_flax.rows import compute_type, select
 
 
 def drop_path(
@@ -62,64 +64,54 @@ def drop_path(
 
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
     """
-    x, at, p, keep = checked(x, drop_prob, key, keep, mode, scale_at, axis)
-    here = scale_by_keep and (scale_at == "train") != bool(deterministic)  # SCALE-2, SCALE-3
-    if deterministic:  # EVAL-1
-        return _eval_scaled(x, p, at) if here else x
-    if keep is None and not isinstance(p, jax.Array) and p == 0:  # EVAL-2
-        return x
-    if keep is None:
-        keep = draw(key, p, x.shape[at], mode, groups, offset)
-    return _select(x, keep & (p < 1), inverse(p, x) if here else None, at)  # DROP-2
-
-
-def checked(
-    x: ArrayLike,
-    drop_prob: Rate,
-    key: Key | None,
-    keep: ArrayLike | None,
-    mode: Mode,
-    scale_at: ScaleAt,
-    axis: int,
-) -> tuple[jax.Array, int, Rate, jax.Array | None]:
-    """Return x, its batch axis, the rate and the given mask, checked."""
     x = jnp.asarray(x)
+    draw = Draw(key, None if keep is None else jnp.asarray(keep), mode, groups, offset)
+    at, p = check_call(x, drop_prob, draw, scale_at, axis)
+    scaled = scales(not deterministic, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
+    if deterministic:  # EVAL-1
+        return _scaled_in_evaluation(x, p, at) if scaled else x
+    if draws_nothing(p, draw):  # EVAL-2
+        return x
+    return select(x, draw_keep(draw, p, x.shape[at]), scale(p, x) if scaled else 1.0, at)
+
+
+def check_call(
+    x: jax.Array, drop_prob: Rate, draw: Draw, scale_at: ScaleAt, axis: int
+) -> tuple[int, Rate]:
+    """Return x's batch axis and the rate, once all is checked that needs no draw (area ARG)."""
     at = check_axis(axis, x.shape, x.dtype.name)
     p = check_rate(drop_prob)
     check_scale_at(scale_at)
-    check_mode(mode)
-    check_one_source(key, keep)
+    check_mode(draw.mode)
+    check_one_source(draw.key, draw.keep)
+    if draw.keep is not None:
+        check_keep(draw.keep.shape, draw.keep.dtype.name, x.shape[at])
+    return at, p
+
+
+def draws_nothing(p: Rate, draw: Draw) -> bool:
+    """Return whether a call in training is the identity: a rate of 0, no mask given (EVAL-2)."""
+    return draw.keep is None and not isinstance(p, jax.Array) and p == 0
+
+
+def draw_keep(draw: Draw, p: Rate, batch: int) -> jax.Array:
+    """Return the mask of a call in training, none kept at p = 1 (DROP-2): bool [B]."""
+    keep, mode, groups, offset = draw.keep, draw.mode, draw.groups, draw.offset
     if keep is None:
-        return x, at, p, None
-    keep = jnp.asarray(keep)
-    check_keep(keep.shape, keep.dtype.name, x.shape[at])
-    return x, at, p, keep
+        check_source(draw.key)
+        keep = keep_mask(cast(Key, draw.key), p, batch, mode=mode, groups=groups, offset=offset)
+    return keep & (p < 1) if isinstance(p, jax.Array) or p == 1 else keep
 
 
-def inverse(p: Rate, x: jax.Array) -> Rate:
+def scale(p: Rate, x: jax.Array) -> Rate:
     """SCALE-1: 1/(1-p) in float64, or in x's compute type if p is traced; 1 at p = 1."""
     if not isinstance(p, jax.Array):
-        return 1 / (1 - p) if p < 1 else 1.0
+        return inverse_keep_prob(p)
     keep_prob = 1 - p.astype(compute_type(x))
     return 1 / jnp.where(keep_prob > 0, keep_prob, 1)
 
 
-def _eval_scaled(x: jax.Array, p: Rate, axis: int) -> jax.Array:
+def _scaled_in_evaluation(x: jax.Array, p: Rate, axis: int) -> jax.Array:
     """SCALE-3: x * (1 - p), and +0 where that is 0."""
     keep_prob = 1 - (p.astype(compute_type(x)) if isinstance(p, jax.Array) else p)
-    return _select(x, jnp.full(x.shape[axis], keep_prob > 0), keep_prob, axis)
-
-
-def _select(x: jax.Array, keep: jax.Array, s: Rate | None, axis: int) -> jax.Array:
-    """Return x * s where keep, +0 elsewhere; one rounding to x's dtype (SCALE-1, DROP-1)."""
-    compute = compute_type(x)
-    y = x if s is None else (x.astype(compute) * jnp.asarray(s, compute)).astype(x.dtype)
-    return jnp.where(column(keep, x.ndim, axis), y, jnp.zeros((), x.dtype))  # MASK-1
-
-
-def draw(
-    key: Key | None, p: Rate, batch: int, mode: Mode, groups: SupportsIndex, offset: Offset
-) -> jax.Array:
-    if key is None:
-        raise ValueError("key must be given to drop in training, or keep, got key=None")
-    return keep_mask(key, p, batch, mode=mode, groups=groups, offset=offset)
+    return select(x, jnp.full(x.shape[axis], keep_prob > 0), keep_prob, axis)

@@ -288,7 +288,7 @@ KEEP = np.ones(4, bool)
             ({"drop_prob": p}, f"drop_prob must be a number in [0, 1], got {p!r}")
             for p in (-0.1, 1.5, float("nan"), None, "0.1", True)
         ),
-        ({"key": None}, "key must be given to drop in training, or keep, got key=None"),
+        ({"key": None}, "key must be given to drop in training, or keep, got none"),
         ({"keep": KEEP}, "key and keep must not both be given: keep is the mask, key draws one"),
         (
             {"key": None, "keep": KEEP[:3]},

@@ -51,7 +51,20 @@ class DropPath(nn.Module):
         `deterministic` is given here or as the attribute, not both, False if in neither. Raises
         ValueError in training with drop_prob > 0 if there is no key, no keep and no stream.
         """
-        return drop_path(x, **_arguments(self, key, keep, offset, deterministic))
+        evaluate = _evaluates(self, deterministic)
+        return drop_path(
+            x,
+            self.drop_prob,
+            key=_draw_key(self, key, keep, evaluate),
+            keep=keep,
+            deterministic=evaluate,
+            mode=self.mode,
+            scale_by_keep=self.scale_by_keep,
+            scale_at=self.scale_at,
+            axis=self.axis,
+            groups=self.groups,
+            offset=offset,
+        )
 
 
 class DropPathResidual(nn.Module):
@@ -95,9 +108,23 @@ class DropPathResidual(nn.Module):
         per_sample: further arguments of the branch, pytrees of arrays [B, ...]. Others as in
         `DropPath`.
         """
-        arguments = _arguments(self, key, keep, offset, deterministic)
-        p = arguments.pop("drop_prob")
-        return drop_path_residual(x, self.branch, p, *per_sample, skip=self.skip, **arguments)
+        evaluate = _evaluates(self, deterministic)
+        return drop_path_residual(
+            x,
+            self.branch,
+            self.drop_prob,
+            *per_sample,
+            key=_draw_key(self, key, keep, evaluate),
+            keep=keep,
+            deterministic=evaluate,
+            mode=self.mode,
+            skip=self.skip,
+            scale_by_keep=self.scale_by_keep,
+            scale_at=self.scale_at,
+            axis=self.axis,
+            groups=self.groups,
+            offset=offset,
+        )
 
 
 def _check(module: DropPath | DropPathResidual) -> None:
@@ -106,32 +133,24 @@ def _check(module: DropPath | DropPathResidual) -> None:
     check_rate(module.drop_prob)
 
 
-def _arguments(
+def _evaluates(module: DropPath | DropPathResidual, deterministic: bool | None) -> bool:
+    """Return whether a call is one of evaluation, as each is while variables are made."""
+    if module.deterministic is None and deterministic is None:
+        return module.is_initializing()
+    evaluate = nn.merge_param("deterministic", module.deterministic, deterministic)
+    return evaluate or module.is_initializing()
+
+
+def _draw_key(
     module: DropPath | DropPathResidual,
     key: Key | None,
     keep: ArrayLike | None,
-    offset: Offset,
-    deterministic: bool | None,
-) -> dict[str, Any]:
-    """Return the arguments of `drop_path` for a call; its key is drawn if need be."""
-    if module.deterministic is not None or deterministic is not None:
-        evaluate = nn.merge_param("deterministic", module.deterministic, deterministic)
-    else:
-        evaluate = False
-    drawn = isinstance(module.drop_prob, jax.Array) or module.drop_prob != 0  # EVAL-2
+    evaluate: bool,
+) -> Key | None:
+    """Return the key of a call: the given one, or one that is drawn if need be."""
+    identity = not isinstance(module.drop_prob, jax.Array) and module.drop_prob == 0  # EVAL-2
+    if key is not None or keep is not None or evaluate or identity:
+        return key
     # make_rng would fall back to the stream "params" in silence: then init and apply differ.
-    stream = module.has_rng(module.rng_collection)
-    if key is None and keep is None and not evaluate and drawn and stream:
-        key = module.make_rng(module.rng_collection)
-    return {
-        "drop_prob": module.drop_prob,
-        "key": key,
-        "keep": keep,
-        "deterministic": evaluate or module.is_initializing(),
-        "mode": module.mode,
-        "scale_by_keep": module.scale_by_keep,
-        "scale_at": module.scale_at,
-        "axis": module.axis,
-        "groups": module.groups,
-        "offset": offset,
-    }
+    has_stream = module.has_rng(module.rng_collection)
+    return module.make_rng(module.rng_collection) if has_stream else None

@@ -48,7 +48,7 @@ def test_a_key_or_a_mask_needs_no_stream_and_goes_before_one():
 def test_without_its_stream_training_is_refused_even_where_linen_would_take_another(rngs):
     with pytest.raises(ValueError) as error:
         DropPath(0.37).apply({}, ONES, rngs=rngs)
-    assert str(error.value) == "key must be given to drop in training, or keep, got key=None"
+    assert str(error.value) == "key must be given to drop in training, or keep, got none"
 
 
 def test_init_needs_no_stream_and_makes_no_variables():

@@ -3,7 +3,7 @@
 The rate, the offset and the key may be traced; batch, mode and groups are static.
 """
 
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jax import lax
 from jax.extend.random import threefry2x32_p
 from numpy.typing import NDArray
 
+from droppath import masks as host_masks
 from droppath.arguments import (
     Mode,
     check_batch,
@@ -20,8 +21,9 @@ from droppath.arguments import (
     check_key,
     check_mode,
     check_offset,
+    check_scalar,
 )
-from droppath.masks import DRAW_BITS, drop_threshold
+from droppath.masks import DRAW_BITS
 
 Key: TypeAlias = NDArray[np.uint32] | jax.Array
 Rate: TypeAlias = float | jax.Array
@@ -30,6 +32,16 @@ Offset: TypeAlias = SupportsIndex | jax.Array
 # (group size) * T is formed in two uint32 words of 12 and 11 bits where drop_prob is traced.
 LOW_BITS = 11
 LARGEST_TRACED_GROUP = (1 << 32 >> (DRAW_BITS - LOW_BITS)) - 1
+
+
+class Draw(NamedTuple):
+    """How a call gets its mask: it is `keep`, or is drawn from `key`."""
+
+    key: Key | None
+    keep: jax.Array | None
+    mode: Mode
+    groups: SupportsIndex
+    offset: Offset
 
 
 def keep_mask(
@@ -63,14 +75,14 @@ def keep_mask(
     """
     typed, size = as_key(key), check_batch(batch)
     check_mode(mode)
-    group = size // check_groups(groups, size)
-    first = _first_row(offset, size, group if mode == "balanced" else 1)
-    drops = _threshold(drop_prob)
+    group_size = size // check_groups(groups, size)
+    first = check_first_row(offset, size, group_size if mode == "balanced" else 1)
+    threshold = drop_threshold(drop_prob)
     if mode == "row":  # KEY-2
-        return _draws(_random_bits(typed, size, first)) >= drops
+        return draw23(random_bits(typed, size, first)) >= threshold
     if mode == "batch":  # KEY-3
-        return jnp.broadcast_to(_draws(_random_bits(typed, 1, 0)) >= drops, (size,))
-    return _balanced(typed, drops, size, group, first) if size else jnp.ones((0,), bool)
+        return jnp.broadcast_to(draw23(random_bits(typed, 1, 0)) >= threshold, (size,))
+    return _balanced(typed, threshold, size, group_size, first)
 
 
 def as_key(key: Key) -> jax.Array:
@@ -88,36 +100,29 @@ def check_rate(drop_prob: Rate) -> Rate:
     """Return drop_prob as a float, or as it is if it is a JAX scalar, whose value stays unread."""
     if not isinstance(drop_prob, jax.Array):
         return check_drop_prob(drop_prob)
-    if drop_prob.shape or not jnp.issubdtype(drop_prob.dtype, jnp.floating):
-        given = f"{drop_prob.dtype.name} of shape {drop_prob.shape}"
-        raise ValueError(f"drop_prob must be a floating scalar, got {given}")
+    floating = jnp.issubdtype(drop_prob.dtype, jnp.floating)
+    check_scalar("drop_prob", "floating", floating, drop_prob.dtype.name, drop_prob.shape)
     return lax.stop_gradient(drop_prob)
 
 
-def _first_row(offset: Offset, batch: int, group: int) -> int | jax.Array:
-    """Return offset as an int, or as it is if it is a JAX scalar, whose value stays unread."""
+def check_first_row(offset: Offset, batch: int, group_size: int) -> int | jax.Array:
+    """Return offset, checked: as an int, or as it is if it is a JAX scalar, which stays unread."""
     if not isinstance(offset, jax.Array):
-        return check_offset(offset, batch, group)
-    if offset.shape or not jnp.issubdtype(offset.dtype, jnp.integer):
-        given = f"{offset.dtype.name} of shape {offset.shape}"
-        raise ValueError(f"offset must be an integer scalar, got {given}")
+        return check_offset(offset, batch, group_size)
+    integer = jnp.issubdtype(offset.dtype, jnp.integer)
+    check_scalar("offset", "integer", integer, offset.dtype.name, offset.shape)
     return offset
 
 
-def _threshold(drop_prob: Rate) -> int | jax.Array:
+def drop_threshold(drop_prob: Rate) -> int | jax.Array:
     """Return T = ceil(float32(drop_prob) * 2**23), an integer or a uint32 scalar."""
     p = check_rate(drop_prob)
-    if not isinstance(p, jax.Array):
-        return int(drop_threshold(p))
-    return jnp.ceil(p.astype(jnp.float32) * (1 << DRAW_BITS)).astype(jnp.uint32)
+    if isinstance(p, jax.Array):
+        return jnp.ceil(p.astype(jnp.float32) * (1 << DRAW_BITS)).astype(jnp.uint32)
+    return int(host_masks.drop_threshold(p))
 
 
-def _draws(bits: jax.Array) -> jax.Array:
-    """Return bits >> 9: uniform integers in [0, 2**23)."""
-    return bits >> (32 - DRAW_BITS)
-
-
-def _random_bits(key: jax.Array, num: int, offset: int | jax.Array) -> jax.Array:
+def random_bits(key: jax.Array, num: int, offset: int | jax.Array) -> jax.Array:
     """Return uint32 [num], droppath.random_bits where key is Threefry's (KEY-1)."""
     if jax.random.key_impl(key) != "threefry2x32":
         if isinstance(offset, jax.Array) or offset:
@@ -133,6 +138,11 @@ def _random_bits(key: jax.Array, num: int, offset: int | jax.Array) -> jax.Array
     return y0 ^ y1
 
 
+def draw23(bits: jax.Array) -> jax.Array:
+    """Return bits >> 9: uniform integers of 23 bits, in [0, 2**23)."""
+    return bits >> (32 - DRAW_BITS)
+
+
 def _counter_words(offset: int | jax.Array) -> tuple[Any, Any]:
     """Return the upper and the lower uint32 word of a counter."""
     if not isinstance(offset, jax.Array):
@@ -142,25 +152,27 @@ def _counter_words(offset: int | jax.Array) -> tuple[Any, Any]:
 
 
 def _balanced(
-    key: jax.Array, drops: int | jax.Array, batch: int, group: int, offset: int | jax.Array
+    key: jax.Array, threshold: int | jax.Array, batch: int, group_size: int, offset: int | jax.Array
 ) -> jax.Array:
     """KEY-4: keep the b - m rows of each group of b with the smallest (bits, index)."""
-    dropped, rest = _times_threshold(group, drops)
-    up = _draws(_random_bits(jax.random.fold_in(key, 1), batch // group, offset // group)) < rest
-    bits = _random_bits(jax.random.fold_in(key, 0), batch, offset).reshape(-1, group)
+    if not batch:
+        return jnp.ones((0,), bool)
+    whole, rest = _times_threshold(group_size, threshold)
+    ups = random_bits(jax.random.fold_in(key, 1), batch // group_size, offset // group_size)
+    dropped = whole + (draw23(ups) < rest).astype(jnp.int32)
+    bits = random_bits(jax.random.fold_in(key, 0), batch, offset).reshape(-1, group_size)
     rank = jnp.argsort(jnp.argsort(bits, stable=True))
-    kept = group - (dropped + up.astype(jnp.int32))
-    return (rank < kept[:, None]).reshape(batch)
+    return (rank < (group_size - dropped)[:, None]).reshape(batch)
 
 
-def _times_threshold(group: int, drops: int | jax.Array) -> tuple[Any, Any]:
-    """Return group * T divided by 2**23, and the rest, without a 64-bit integer."""
-    if not isinstance(drops, jax.Array):
-        return divmod(group * drops, 1 << DRAW_BITS)
-    if group > LARGEST_TRACED_GROUP:
+def _times_threshold(group_size: int, threshold: int | jax.Array) -> tuple[Any, Any]:
+    """Return group_size * T divided by 2**23, and the rest, without a 64-bit integer."""
+    if not isinstance(threshold, jax.Array):
+        return divmod(group_size * threshold, 1 << DRAW_BITS)
+    if group_size > LARGEST_TRACED_GROUP:
         most = f"at most {LARGEST_TRACED_GROUP} rows each"
-        raise ValueError(f"groups must leave {most} for a traced drop_prob, got {group}")
-    low = group * (drops & ((1 << LOW_BITS) - 1))
-    high = group * (drops >> LOW_BITS) + (low >> LOW_BITS)
+        raise ValueError(f"groups must leave {most} for a traced drop_prob, got {group_size}")
+    low = group_size * (threshold & ((1 << LOW_BITS) - 1))
+    high = group_size * (threshold >> LOW_BITS) + (low >> LOW_BITS)
     rest = (high << LOW_BITS | low & ((1 << LOW_BITS) - 1)) & ((1 << DRAW_BITS) - 1)
     return (high >> (DRAW_BITS - LOW_BITS)).astype(jnp.int32), rest

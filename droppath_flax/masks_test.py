@@ -182,11 +182,23 @@ def test_a_shard_that_passes_its_offset_draws_its_slice(mode):
             "drop_prob must be a floating scalar, got float32 of shape (1,)",
         ),
         ({"drop_prob": jnp.int32(1)}, "drop_prob must be a floating scalar, got int32 of shape ()"),
-        ({"key": None}, "key must be uint32 of shape (2,), such as droppath.key(7), got object of ()"),
+        (
+            {"key": None},
+            "key must be uint32 of shape (2,), such as droppath.key(7), got object of ()",
+        ),
         ({"key": 5}, "key must be uint32 of shape (2,), such as droppath.key(7), got int64 of ()"),
-        ({"key": jnp.int32([0, 5])}, "key must be uint32 of shape (2,), such as droppath.key(7), got int32 of (2,)"),
-        ({"key": np.uint32([0, 5, 1])}, "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of (3,)"),
-        ({"key": np.stack(KEYS)}, "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of (3, 2)"),
+        (
+            {"key": jnp.int32([0, 5])},
+            "key must be uint32 of shape (2,), such as droppath.key(7), got int32 of (2,)",
+        ),
+        (
+            {"key": np.uint32([0, 5, 1])},
+            "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of (3,)",
+        ),
+        (
+            {"key": np.stack(KEYS)},
+            "key must be uint32 of shape (2,), such as droppath.key(7), got uint32 of (3, 2)",
+        ),
         (
             {"key": jax.random.split(jax.random.key(0), 3)},
             "key must be one key, got keys of shape (3,)",

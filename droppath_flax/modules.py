@@ -14,6 +14,7 @@ from droppath.arguments import (
     check_mode,
     check_scale_at,
     check_skip,
+    check_source,
 )
 from droppath_flax.functional import drop_path
 from droppath_flax.masks import Key, Offset, Rate, check_rate
@@ -90,33 +91,40 @@ class DropPath(nnx.Module):
         `rngs`, or from the module's, the first that is given. `deterministic` overrides the
         module's.
         """
-        return drop_path(x, **self._arguments(key, keep, offset, deterministic, rngs))
+        evaluate = self.deterministic if deterministic is None else deterministic
+        return drop_path(
+            x,
+            self.drop_prob,
+            key=self._draw_key(key, keep, evaluate, rngs),
+            keep=keep,
+            deterministic=evaluate,
+            mode=self.mode,
+            scale_by_keep=self.scale_by_keep,
+            scale_at=self.scale_at,
+            axis=self.axis,
+            groups=self.groups,
+            offset=offset,
+        )
 
-    def _arguments(
+    def _draw_key(
         self,
         key: Key | None,
         keep: ArrayLike | None,
-        offset: Offset,
-        deterministic: bool | None,
+        evaluate: bool,
         rngs: nnx.Rngs | nnx.RngStream | Key | None,
-    ) -> dict[str, Any]:
-        """Return the arguments of `drop_path` for a call; its key is drawn if need be."""
-        evaluate = self.deterministic if deterministic is None else deterministic
-        drawn = isinstance(self.drop_prob, jax.Array) or self.drop_prob != 0  # EVAL-2
-        if key is None and keep is None and not evaluate and drawn:
-            key = self._draw_key(self.rngs if rngs is None else rngs)
-        return {
-            "drop_prob": self.drop_prob,
-            "key": key,
-            "keep": keep,
-            "deterministic": evaluate,
-            "mode": self.mode,
-            "scale_by_keep": self.scale_by_keep,
-            "scale_at": self.scale_at,
-            "axis": self.axis,
-            "groups": self.groups,
-            "offset": offset,
-        }
+    ) -> Key | None:
+        """Return the key of a call: the given one, or one that is drawn if need be."""
+        identity = not isinstance(self.drop_prob, jax.Array) and self.drop_prob == 0  # EVAL-2
+        if key is not None or keep is not None or evaluate or identity:
+            return key
+        rngs = self.rngs if rngs is None else rngs
+        check_source(rngs, "keep or rngs")
+        if isinstance(rngs, jax.Array | np.ndarray):
+            return rngs
+        stream = rngs[self.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
+        if not isinstance(stream, nnx.RngStream):
+            raise TypeError(f"rngs must be Rngs, an RngStream or a key, got {type(rngs).__name__}")
+        return stream()
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Keep a JAX scalar as data: nnx takes a tracer for static, and refuses a late scalar."""
@@ -126,16 +134,6 @@ class DropPath(nnx.Module):
         """Set `deterministic`; called by `nnx.view`."""
         if deterministic is not None:
             self.deterministic = deterministic
-
-    def _draw_key(self, rngs: nnx.Rngs | nnx.RngStream | Key | None) -> Key:
-        if rngs is None:
-            raise ValueError("key must be given to drop in training, or keep or rngs, got none")
-        if isinstance(rngs, jax.Array | np.ndarray):
-            return rngs
-        stream = rngs[self.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
-        if not isinstance(stream, nnx.RngStream):
-            raise TypeError(f"rngs must be Rngs, an RngStream or a key, got {type(rngs).__name__}")
-        return stream()
 
 
 class DropPathResidual(DropPath):
@@ -168,10 +166,25 @@ class DropPathResidual(DropPath):
         *,
         mode: Mode = "balanced",
         skip: bool | None = None,
-        **options: Any,
+        scale_at: ScaleAt = "train",
+        axis: int = 0,
+        groups: int = 1,
+        deterministic: bool = False,
+        rng_collection: str = "dropout",
+        rngs: nnx.Rngs | nnx.RngStream | None = None,
     ) -> None:
         check_skip(skip)
-        super().__init__(drop_prob, scale_by_keep, mode=mode, **options)
+        super().__init__(
+            drop_prob,
+            scale_by_keep,
+            mode=mode,
+            scale_at=scale_at,
+            axis=axis,
+            groups=groups,
+            deterministic=deterministic,
+            rng_collection=rng_collection,
+            rngs=rngs,
+        )
         self.branch = branch
         self.skip = skip
 
@@ -190,6 +203,20 @@ class DropPathResidual(DropPath):
         per_sample: further arguments of the branch, pytrees of arrays [B, ...]. Others as in
         `DropPath`.
         """
-        arguments = self._arguments(key, keep, offset, deterministic, rngs)
-        p = arguments.pop("drop_prob")
-        return drop_path_residual(x, self.branch, p, *per_sample, skip=self.skip, **arguments)
+        evaluate = self.deterministic if deterministic is None else deterministic
+        return drop_path_residual(
+            x,
+            self.branch,
+            self.drop_prob,
+            *per_sample,
+            key=self._draw_key(key, keep, evaluate, rngs),
+            keep=keep,
+            deterministic=evaluate,
+            mode=self.mode,
+            skip=self.skip,
+            scale_by_keep=self.scale_by_keep,
+            scale_at=self.scale_at,
+            axis=self.axis,
+            groups=self.groups,
+            offset=offset,
+        )

@@ -3,7 +3,6 @@
 Works where `drop_path` does. Which rows run is droppath_flax/rows.py's.
 """
 
-import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any, SupportsIndex, TypeAlias, cast
@@ -24,9 +23,10 @@ from droppath.arguments import (
     check_per_sample,
     check_skip,
 )
-from droppath.masks import kept_capacity
-from droppath_flax.functional import checked, draw, inverse
-from droppath_flax.masks import Key, Offset, Rate
+from droppath.masks import group_capacity
+from droppath.scaling import scales
+from droppath_flax.functional import check_call, draw_keep, draws_nothing, scale
+from droppath_flax.masks import Draw, Key, Offset, Rate, drop_threshold
 from droppath_flax.rows import Rows, add_rows, column, pick_rows, select_sum, take_rows
 
 Branch: TypeAlias = Callable[..., jax.Array]
@@ -77,55 +77,73 @@ def drop_path_residual(
 
     Source: Huang et al. 2016, arXiv 1603.09382; Oquab et al. 2023, arXiv 2304.07193, section 5.
     """
-    x, at, p, given = checked(x, drop_prob, key, keep, mode, scale_at, axis)
+    x = jnp.asarray(x)
+    draw = Draw(key, None if keep is None else jnp.asarray(keep), mode, groups, offset)
+    at, p = check_call(x, drop_prob, draw, scale_at, axis)
     check_skip(skip)
     check_per_sample([jnp.shape(leaf) for leaf in jax.tree.leaves(per_sample)], x.shape[at])
-    here = scale_by_keep and (scale_at == "train") != bool(deterministic)  # SCALE-2, SCALE-3
-    static = not isinstance(p, jax.Array)
-    if deterministic or (given is None and static and p == 0):  # EVAL-1, EVAL-2
-        q = 1 - p if deterministic and here else 1
-        return _add_all(branch, x, per_sample, jnp.full(x.shape[at], q > 0), q, at)
-    keep = draw(key, p, x.shape[at], mode, groups, offset) if given is None else given
-    keep, s = keep & (p < 1), inverse(p, x) if here else 1.0  # DROP-2
-    all_rows = _why_all_rows(mode, p, len(keep), given, skip, groups)
-    check_skip(skip, all_rows)
-    if skip is False or all_rows:
-        return _add_all(branch, x, per_sample, keep, s, at)
+    scaled = scales(not deterministic, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
+    s: Rate
+    if deterministic or draws_nothing(p, draw):  # EVAL-1, EVAL-2
+        s = 1 - p if scaled and deterministic else 1.0
+        return _add_all(branch, x, per_sample, jnp.full(x.shape[at], s > 0), s, at)
+    kept, run_all = _decide(draw, p, skip, x.shape[at])
+    s = scale(p, x) if scaled else 1.0
+    if run_all:
+        return _add_all(branch, x, per_sample, kept, s, at)
     if mode == "batch":
-        kept = keep.any()
-        return _add_if(_unmapped(kept) if skip else kept, branch, x, per_sample, keep, s, at)
-    capacity = kept_capacity(cast(float, p), len(keep), groups=groups)
-    if not capacity:
-        return x
-    if capacity == len(keep):
-        return _add_all(branch, x, per_sample, keep, s, at)
-    count = operator.index(groups)
-    rows = pick_rows(keep, capacity // count, count)
-    return _add_kept(branch, x, per_sample, rows, cast(float, s), at)
+        runs = kept.any()
+        return _add_if(_unmapped(runs) if skip else runs, branch, x, per_sample, kept, s, at)
+    rows = _rows_that_run(kept, draw, p)
+    return x if rows is None else _add_kept(branch, x, per_sample, rows, cast(float, s), at)
 
 
-def _why_all_rows(
-    mode: Mode,
-    p: Rate,
-    batch: int,
-    given: jax.Array | None,
-    skip: bool | None,
-    groups: SupportsIndex,
-) -> str:
+def _decide(draw: Draw, p: Rate, skip: bool | None, batch: int) -> tuple[jax.Array, bool]:
+    """Return the mask, and whether the branch runs on all rows; refuse before anything is drawn."""
+    group_size = batch // check_groups(draw.groups, batch)
+    why = _why_all_rows(draw, p, skip, group_size)
+    check_skip(skip, why)
+    run_all = skip is False or bool(why)
+    if draw.mode == "balanced" and not run_all:
+        run_all = _capacity(p, group_size) == group_size
+    return draw_keep(draw, p, batch), run_all
+
+
+def _why_all_rows(draw: Draw, p: Rate, skip: bool | None, group_size: int) -> str:
     """Return why the branch must run on all rows, or nothing if it need not."""
-    if mode == "row":
+    if draw.mode == "row":
         return "a program is compiled for a number of rows, and mode='row' draws that number"
-    if mode == "batch":
+    if draw.mode == "batch":
         return ""
     if isinstance(p, jax.Array):
         return "the number of rows is static, and drop_prob is a JAX array"
-    if isinstance(given, jax.core.Tracer):
+    if draw.keep is None:
+        return ""
+    if isinstance(draw.keep, jax.core.Tracer):
         return "" if skip else "keep is traced, and may keep any number of rows"
-    size = batch // check_groups(groups, batch)
-    most = kept_capacity(p, size)
-    if given is not None and (np.asarray(given).reshape(-1, size or 1).sum(1) > most).any():
+    most = _capacity(p, group_size)
+    if group_size and (np.asarray(draw.keep).reshape(-1, group_size).sum(1) > most).any():
         return f"keep keeps more than the {most} rows of a group that mode='balanced' runs"
     return ""
+
+
+def _rows_that_run(keep: jax.Array, draw: Draw, p: Rate) -> Rows | None:
+    """Return the rows that "balanced" runs (RES-4), None if it runs none."""
+    groups = check_groups(draw.groups, len(keep))
+    capacity = _capacity(p, len(keep) // groups)
+    return pick_rows(keep, capacity, groups) if capacity else None
+
+
+def _add_kept(
+    branch: Branch, x: jax.Array, per_sample: Any, rows: Rows, s: float, axis: int
+) -> jax.Array:
+    """Run the branch on the rows that are kept, and on the spares, and add what is kept."""
+    taken = jax.tree.map(lambda leaf: take_rows(leaf, rows, 0), per_sample)  # RES-6
+    return add_rows(x, _run(branch, take_rows(x, rows, axis), taken), rows, s, axis)
+
+
+def _capacity(p: Rate, group_size: int) -> int:
+    return group_capacity(cast(int, drop_threshold(p)), group_size)
 
 
 def _add_all(
@@ -175,15 +193,7 @@ def _(size: int, batched: Any, kept: jax.Array) -> Any:
     check_skip(True, "under a vmap of the draw both sides of a condition run")
 
 
-def _add_kept(
-    branch: Branch, x: jax.Array, per_sample: Any, rows: Rows, s: float, axis: int
-) -> jax.Array:
-    """Run the branch on the rows that are kept, and on the spares (RES-4)."""
-    taken = jax.tree.map(lambda leaf: take_rows(leaf, rows, 0), per_sample)
-    return add_rows(x, _run(branch, take_rows(x, rows, axis), taken), rows, s, axis)
-
-
 def _run(branch: Branch, x: jax.Array, per_sample: Any) -> jax.Array:
     f = jnp.asarray(branch(x, *per_sample))
-    check_branch(f.shape, x.shape)
+    check_branch(f.shape, f.dtype.name, x.shape)
     return f

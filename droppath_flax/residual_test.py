@@ -386,7 +386,7 @@ def test_activation_memory_falls_with_the_rate():
         ({"groups": 3}, "groups must divide the batch, got groups=3 for batch=8"),
         ({"mode": "rows"}, "mode must be one of 'row', 'balanced', 'batch', got 'rows'"),
         ({"axis": 2}, "x must have the batch axis 2, got shape (8, 3)"),
-        ({"key": None}, "key must be given to drop in training, or keep, got key=None"),
+        ({"key": None}, "key must be given to drop in training, or keep, got none"),
     ],
 )
 def test_what_cannot_be_is_refused(change, text):

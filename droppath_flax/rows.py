@@ -46,6 +46,16 @@ def take_rows(x: jax.Array, rows: Rows, axis: int) -> jax.Array:
     return _take(x, rows, axis) if floating else _gather(x, rows.taken, axis)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def add_rows(x: jax.Array, f: jax.Array, rows: Rows, s: float, axis: int) -> jax.Array:
+    """Return x + s * f on the rows that are kept, x on the others (RES-1, RES-2, RES-3).
+
+    x: [..., B, ...]. f: [..., groups * capacity, ...], of any floating dtype. Returns x's shape
+    and dtype.
+    """
+    return select_sum(x, _gather(f, rows.place, axis), rows.keep, s, axis)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _take(x: jax.Array, rows: Rows, axis: int) -> jax.Array:
     return _gather(x, rows.taken, axis)
@@ -63,12 +73,6 @@ def _take_bwd(axis: int, rows: Rows, dr: jax.Array) -> tuple[jax.Array, None]:
 _take.defvjp(_take_fwd, _take_bwd)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def add_rows(x: jax.Array, f: jax.Array, rows: Rows, s: float, axis: int) -> jax.Array:
-    """Return x + s * f on the kept rows, f being [..., groups * capacity, ...]; x elsewhere."""
-    return select_sum(x, _gather(f, rows.place, axis), rows.keep, s, axis)
-
-
 def _add_rows_fwd(x: jax.Array, f: jax.Array, rows: Rows, s: float, axis: int) -> Any:
     return add_rows(x, f, rows, s, axis), (rows, jnp.zeros((), f.dtype))
 
@@ -82,7 +86,17 @@ def _add_rows_bwd(s: float, axis: int, saved: Any, dy: jax.Array) -> Any:
 add_rows.defvjp(_add_rows_fwd, _add_rows_bwd)
 
 
-def select_sum(x: jax.Array, f: jax.Array, keep: jax.Array, s: Any, axis: int) -> jax.Array:
+def select(x: jax.Array, keep: jax.Array, s: float | jax.Array, axis: int) -> jax.Array:
+    """Return x * s where keep, +0 elsewhere; one rounding to x's dtype (SCALE-1, DROP-1)."""
+    y = x
+    if isinstance(s, jax.Array) or s != 1:
+        y = (x.astype(compute_type(x)) * jnp.asarray(s, compute_type(x))).astype(x.dtype)
+    return jnp.where(column(keep, x.ndim, axis), y, jnp.zeros((), x.dtype))
+
+
+def select_sum(
+    x: jax.Array, f: jax.Array, keep: jax.Array, s: float | jax.Array, axis: int
+) -> jax.Array:
     """Return x + s * f where keep, x elsewhere: one rounding to x's dtype (RES-1, RES-2, RES-3)."""
     compute = compute_type(x)
     y = (x.astype(compute) + jnp.asarray(s, compute) * f.astype(compute)).astype(x.dtype)
@@ -90,7 +104,7 @@ def select_sum(x: jax.Array, f: jax.Array, keep: jax.Array, s: Any, axis: int) -
 
 
 def column(keep: jax.Array, ndim: int, axis: int) -> jax.Array:
-    """Return keep, flattened, along one axis of ndim."""
+    """Return keep, flattened, along one axis of ndim (MASK-1)."""
     return jnp.expand_dims(keep.reshape(-1), [i for i in range(ndim) if i != axis])
 
 
