@@ -11,7 +11,7 @@ from flax import linen as nn
 import droppath
 from droppath_flax import modules
 from droppath_flax.functional import drop_path
-from droppath_flax.linen import DropPath
+from droppath_flax.linen import DropPath, DropPathResidual
 
 BATCH = 32
 ONES = jnp.ones((BATCH, 2))
@@ -144,6 +144,35 @@ def test_remat_changes_no_bit_of_the_gradient():
     drop = nn.remat(DropPath)(0.37)
     dx = jax.grad(lambda x: drop.apply({}, x, rngs=DROPOUT).sum())(ONES)
     np.testing.assert_array_equal(dx, DropPath(0.37).apply({}, ONES, rngs=DROPOUT))
+
+
+class Branch(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4)(nn.BatchNorm(use_running_average=False)(x))
+
+
+@pytest.mark.parametrize("mode", ["row", "balanced", "batch"])
+def test_a_residual_block_gives_the_keys_mask_and_leaves_statistics(mode):
+    x = np.random.default_rng(0).normal(1, 1, (8, 4)).astype(np.float32)
+    block = DropPathResidual(Branch(), 0.5, mode=mode)
+    variables = block.init(jax.random.key(0), x)
+    assert set(variables["params"]) == {"branch"}
+    outcomes = set()
+    for seed in range(6):
+        y, after = block.apply(variables, x, key=jax.random.key(seed), mutable=["batch_stats"])
+        keep = droppath.keep_mask(droppath.key(seed), 0.5, 8, mode=mode)
+        np.testing.assert_array_equal((np.asarray(y) != x).any(1), keep)
+        mean = after["batch_stats"]["branch"]["BatchNorm_0"]["mean"]
+        runs = mode != "batch" or bool(keep[0])
+        assert bool(np.any(mean != 0)) == runs
+        outcomes.add(runs)
+    assert outcomes == ({True, False} if mode == "batch" else {True})
+    stream = {"rngs": {"dropout": jax.random.key(1)}, "mutable": ["batch_stats"]}
+    drawn = [np.asarray(block.apply(variables, x, **stream)[0]) for _ in range(2)]
+    np.testing.assert_array_equal(*drawn)
+    with pytest.raises(ValueError, match="key must be given"):
+        block.apply(variables, x)
 
 
 @pytest.mark.parametrize(

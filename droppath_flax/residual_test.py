@@ -1,4 +1,4 @@
-"""A residual block that skips is the one that masks: values, gradients, transforms."""
+"""A residual block that skips is the one that masks: values, gradients, axes, refusals."""
 
 import math
 from functools import partial
@@ -7,13 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen, nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import droppath
-from droppath_flax import DropPathResidual, drop_path_residual, keep_mask
-from droppath_flax.linen import DropPathResidual as LinenDropPathResidual
+from droppath_flax import drop_path_residual
 
 KEY = droppath.key(11)
 STEPS = {"float64": 2, "float32": 2, "bfloat16": 1, "float16": 1}  # RES-1
@@ -93,49 +91,6 @@ def test_skipping_is_masking(batch, rank, drop_prob, mode, dtype, groups, option
     assert not skipped[2][~keep].any()
 
 
-def rows_run(mode, drop_prob, batch, **options):
-    """How many rows the branch is compiled for."""
-    seen = []
-
-    def counting(x):
-        seen.append(len(x))
-        return x
-
-    def block(x):
-        return drop_path_residual(x, counting, drop_prob, key=KEY, mode=mode, **options)
-
-    jax.eval_shape(block, jnp.ones((batch, 2)))
-    return seen
-
-
-def test_the_branch_is_compiled_for_the_rows_that_it_must():
-    for drop_prob in (0.05, 0.1, 0.4, 0.9):
-        for batch in (1, 2, 3, 8, 32):
-            capacity = droppath.kept_capacity(drop_prob, batch)
-            assert rows_run("balanced", drop_prob, batch) == [capacity]
-            assert rows_run("row", drop_prob, batch) == [batch]
-    assert rows_run("balanced", 0.4, 12, groups=3) == [9]  # 4 - floor(1.6) = 3, times 3
-    assert rows_run("balanced", 0.4, 12, skip=False) == [12]
-    assert rows_run("balanced", 1.0, 12) == []
-
-
-def test_a_batch_that_is_dropped_does_not_run_the_branch():
-    runs = []
-
-    def counting(x):
-        jax.debug.callback(lambda: runs.append(None))
-        return x
-
-    run = jax.jit(lambda x, key: drop_path_residual(x, counting, 0.5, key=key, mode="batch"))
-    kept = 0
-    for seed in range(8):
-        run(jnp.ones((4, 2)), jax.random.key(seed)).block_until_ready()
-        kept += int(droppath.keep_mask(droppath.key(seed), 0.5, 1, mode="batch")[0])
-    jax.effects_barrier()
-    assert len(runs) == kept
-    assert 0 < kept < 8
-
-
 @pytest.mark.parametrize("skip", [None, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_the_branch_makes_of_dropped_rows_reaches_nothing(skip, dtype):
@@ -183,175 +138,6 @@ def test_evaluation_is_the_plain_block_or_the_papers():
         assert_within_steps(run(0.0, c, mode=mode), x + f, 3)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_vmap_gives_each_element_its_own(mode):
-    x, keys = numbers(3, 8, 2), jax.random.split(jax.random.key(2), 3)
-
-    def block(x, key):
-        return with_gradients(
-            lambda x: drop_path_residual(x, jnp.tanh, 0.4, key=key, mode=mode), x, x
-        )
-
-    many = jax.jit(jax.vmap(block))(x, keys)
-    for i in range(3):
-        for a, b in zip(many, block(x[i], keys[i]), strict=True):
-            np.testing.assert_allclose(a[i], b, rtol=2e-6, atol=1e-7)
-
-
-def test_what_cannot_skip_under_vmap_says_so():
-    x, keys = numbers(3, 8, 2), jax.random.split(jax.random.key(2), 3)
-
-    def block(x, key):
-        return drop_path_residual(x, jnp.tanh, 0.4, key=key, mode="batch", skip=True)
-
-    for f in (jax.vmap(block), jax.vmap(jax.jit(block))):
-        with pytest.raises(ValueError, match="under a vmap of the draw both sides"):
-            f(x, keys)
-    jax.vmap(block, (0, None))(x, keys[0])  # one draw for all
-
-
-class Branch(nnx.Module):
-    """A linear map with statistics of what it has seen."""
-
-    def __init__(self, width, rngs):
-        self.linear = nnx.Linear(width, width, rngs=rngs)
-        self.norm = nnx.BatchNorm(width, rngs=rngs)
-
-    def __call__(self, x):
-        return self.linear(self.norm(x))
-
-
-@pytest.mark.parametrize("graph", [True, False])
-def test_a_closed_block_leaves_its_statistics(graph):
-    x = numbers(8, 4) + 1
-    with nnx.set_graph_mode(graph):
-        block = DropPathResidual(Branch(4, nnx.Rngs(0)), 0.5, mode="batch")
-        graphdef, state = nnx.split(block)
-
-        @jax.jit
-        def step(state, key):
-            def loss(state):
-                block = nnx.merge(graphdef, state)
-                return (block(x, key=key) ** 2).sum(), nnx.state(block, nnx.BatchStat)
-
-            return jax.value_and_grad(loss, has_aux=True)(state)
-
-        outcomes = set()
-        for seed in range(6):
-            (_, stats), gradient = step(state, jax.random.key(seed))
-            kept = bool(droppath.keep_mask(droppath.key(seed), 0.5, 1, mode="batch")[0])
-            outcomes.add(kept)
-            moved = any(
-                np.any(leaf != 0) for leaf in jax.tree.leaves(stats["branch"]["norm"]["mean"])
-            )
-            kernel = gradient["branch"]["linear"]["kernel"][...]
-            assert (moved, bool(np.any(kernel != 0))) == (kept, kept)
-    assert outcomes == {True, False}
-
-
-class LinenBranch(linen.Module):
-    @linen.compact
-    def __call__(self, x):
-        return linen.Dense(4)(linen.BatchNorm(use_running_average=False)(x))
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_the_linen_twin_gives_the_same_mask_and_leaves_statistics(mode):
-    x = numbers(8, 4) + 1
-    block = LinenDropPathResidual(LinenBranch(), 0.5, mode=mode)
-    variables = block.init(jax.random.key(0), x)
-    assert set(variables["params"]) == {"branch"}
-    outcomes = set()
-    for seed in range(6):
-        y, after = block.apply(variables, x, key=jax.random.key(seed), mutable=["batch_stats"])
-        keep = droppath.keep_mask(droppath.key(seed), 0.5, 8, mode=mode)
-        np.testing.assert_array_equal((np.asarray(y) != x).any(1), keep)
-        mean = after["batch_stats"]["branch"]["BatchNorm_0"]["mean"]
-        runs = mode != "batch" or bool(keep[0])
-        assert bool(np.any(mean != 0)) == runs
-        outcomes.add(runs)
-    assert outcomes == ({True, False} if mode == "batch" else {True})
-    stream = {"rngs": {"dropout": jax.random.key(1)}, "mutable": ["batch_stats"]}
-    drawn = [np.asarray(block.apply(variables, x, **stream)[0]) for _ in range(2)]
-    np.testing.assert_array_equal(*drawn)
-    with pytest.raises(ValueError, match="key must be given"):
-        block.apply(variables, x)
-
-
-class Layer(nnx.Module):
-    def __init__(self, w, drop_prob, mode):
-        self.w = nnx.Param(w)
-        self.path = DropPathResidual(self.f, drop_prob, mode=mode)
-
-    def f(self, x):
-        return self.w * x
-
-    def __call__(self, x, key):
-        return self.path(x, key=key)
-
-
-@pytest.mark.parametrize(("mode", "drop_prob"), [("balanced", 0.375), ("balanced", None),
-                                                 ("row", None), ("batch", None)])  # fmt: skip
-def test_a_scan_over_rematerialised_layers_is_the_unrolled_loop(mode, drop_prob):
-    depth, x = 4, jnp.asarray(numbers(8, 2))
-    keys, w = jax.random.split(jax.random.key(3), depth), jnp.float32([0.5, 1, 2, 0.25])
-    rates = jnp.float32([0, 0.5, 0.75, 0.875])  # data where drop_prob is None
-
-    def layer(x, w, rate, key):
-        p = rate if drop_prob is None else drop_prob
-        return drop_path_residual(x, lambda x: w * x, p, key=key, mode=mode)
-
-    def unrolled(x, w):
-        for i in range(depth):
-            x = layer(x, w[i], rates[i], keys[i])
-        return x
-
-    def scanned(x, w):
-        one = jax.checkpoint(layer)
-        return jax.lax.scan(lambda x, a: (one(x, *a), None), x, (w, rates, keys))[0]
-
-    want = with_gradients(unrolled, x, x, w)
-    for a, b in zip(jax.jit(partial(with_gradients, scanned))(x, x, w), want, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    if drop_prob is not None:  # nnx.scan over layers that hold one static rate, with nnx.remat
-        layers = nnx.vmap(partial(Layer, drop_prob=drop_prob, mode=mode))(w)
-
-        @nnx.scan(in_axes=(0, nnx.Carry, 0), out_axes=nnx.Carry)
-        @nnx.remat
-        def step(layer, x, key):
-            return drop_path_residual(x, layer.f, drop_prob, key=key, mode=mode)
-
-        np.testing.assert_allclose(step(layers, x, keys), want[0], rtol=1e-5)
-
-
-def test_the_rate_is_exact_at_batch_2():
-    keys = jax.random.split(jax.random.key(0), 10_000)
-    draw = jax.vmap(lambda key: drop_path_residual(jnp.zeros((2, 1)), jnp.ones_like, 0.05, key=key))
-    dropped = int((jax.jit(draw)(keys) == 0).sum())
-    # two rows a draw, of which at most one is dropped: with probability 0.1
-    assert abs(dropped - 1000) < 6 * math.sqrt(10_000 * 0.1 * 0.9)
-
-
-def test_activation_memory_falls_with_the_rate():
-    w = [numbers(16, 64), numbers(64, 16, seed=1)]
-
-    def temporary(drop_prob, skip):
-        def run(x, w):
-            for i in range(4):
-                x = drop_path_residual(
-                    x, lambda x: jax.nn.gelu(x @ w[0]) @ w[1], drop_prob,
-                    key=jax.random.fold_in(jax.random.key(0), i), skip=skip,
-                )  # fmt: skip
-            return (x**2).sum()
-
-        program = jax.jit(jax.grad(run, (0, 1))).lower(numbers(64, 32, 16), w).compile()
-        return program.memory_analysis().temp_size_in_bytes
-
-    masked = temporary(0.5, False)
-    assert masked > 4 * 64 * 32 * 64 * 4  # the hidden layers of four blocks, in float32
-    assert temporary(0.5, None) <= 0.6 * masked
-
-
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -396,16 +182,6 @@ def test_what_cannot_be_is_refused(change, text):
             jnp.ones((8, 3)), arguments.pop("branch"), arguments.pop("drop_prob"), **arguments
         )
     assert str(error.value) == text
-
-
-def test_a_mask_that_is_traced_is_masked_or_taken_at_its_word():
-    x, keep = numbers(8, 3), np.arange(8) < 6
-    masked = jax.jit(lambda keep: drop_path_residual(x, jnp.ones_like, 0.5, keep=keep))(keep)
-    np.testing.assert_array_equal(np.asarray(masked) != x, np.broadcast_to(keep[:, None], x.shape))
-    word = jax.jit(lambda keep: drop_path_residual(x, jnp.ones_like, 0.5, keep=keep, skip=True))
-    first_4 = np.broadcast_to(np.arange(8)[:, None] < 4, x.shape)
-    np.testing.assert_array_equal(np.asarray(word(keep)) != x, first_4)
-    assert not keep_mask(KEY, 0.5, 8, mode="balanced").all()
 
 
 def test_another_axis_can_be_the_batch_and_trees_follow():
