@@ -76,10 +76,10 @@ def check_keep(shape: Sequence[int], dtype: str, batch: int, name: str = "keep")
         raise ValueError(f"{name} must be bool of shape ({batch},), got {dtype} of {tuple(shape)}")
 
 
-def check_key(shape: Sequence[int], dtype: str, several: bool = False) -> None:
+def check_key(shape: Sequence[int], dtype: str, several: bool = False, name: str = "key") -> None:
     """Raise unless a key of this shape and dtype is two words, or several are: uint32 [..., 2]."""
     if dtype != "uint32" or tuple(shape[-1:] if several else shape) != (2,):
-        raise ValueError(f"key must be {KEY_TEXT}, got {dtype} of {tuple(shape)}")
+        raise ValueError(f"{name} must be {KEY_TEXT}, got {dtype} of {tuple(shape)}")
 
 
 def check_source(key: object, others: str = "keep") -> None:
