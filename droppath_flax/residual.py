@@ -10,9 +10,7 @@ from typing import Any, SupportsIndex, TypeAlias, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen, nnx
 from jax import lax
-from jax.custom_batching import custom_vmap
 from jax.typing import ArrayLike
 
 from droppath.arguments import (
@@ -25,6 +23,7 @@ from droppath.arguments import (
 )
 from droppath.masks import group_capacity
 from droppath.scaling import scales
+from droppath_flax.conditional import add_if, unmapped
 from droppath_flax.functional import check_call, draw_keep, draws_nothing, scale
 from droppath_flax.masks import Draw, Key, Offset, Rate, drop_threshold
 from droppath_flax.rows import Rows, add_rows, column, pick_rows, select_sum, take_rows
@@ -86,14 +85,15 @@ def drop_path_residual(
     s: Rate
     if deterministic or draws_nothing(p, draw):  # EVAL-1, EVAL-2
         s = 1 - p if scaled and deterministic else 1.0
-        return _add_all(branch, x, per_sample, jnp.full(x.shape[at], s > 0), s, at)
+        return _add_all(branch, x, *per_sample, keep=jnp.full(x.shape[at], s > 0), s=s, axis=at)
     kept, run_all = _decide(draw, p, skip, x.shape[at])
     s = scale(p, x) if scaled else 1.0
     if run_all:
-        return _add_all(branch, x, per_sample, kept, s, at)
+        return _add_all(branch, x, *per_sample, keep=kept, s=s, axis=at)
     if mode == "batch":
         runs = kept.any()
-        return _add_if(_unmapped(runs) if skip else runs, branch, x, per_sample, kept, s, at)
+        add = partial(_add_all, keep=kept, s=s, axis=at)
+        return add_if(unmapped(runs) if skip else runs, add, branch, x, *per_sample)
     rows = _rows_that_run(kept, draw, p)
     return x if rows is None else _add_kept(branch, x, per_sample, rows, cast(float, s), at)
 
@@ -147,7 +147,7 @@ def _capacity(p: Rate, group_size: int) -> int:
 
 
 def _add_all(
-    branch: Branch, x: jax.Array, per_sample: Any, keep: jax.Array, s: Rate, axis: int
+    branch: Branch, x: jax.Array, *per_sample: Any, keep: jax.Array, s: Rate, axis: int
 ) -> jax.Array:
     """Run the branch on all rows; what it makes of dropped ones reaches no value or gradient."""
 
@@ -156,41 +156,6 @@ def _add_all(
 
     f = _run(branch, cut(x, axis), jax.tree.map(lambda leaf: cut(leaf, 0), per_sample))
     return select_sum(x, f, keep, s, axis)
-
-
-def _add_if(
-    kept: jax.Array,
-    branch: Branch,
-    x: jax.Array,
-    per_sample: Any,
-    keep: jax.Array,
-    s: Rate,
-    axis: int,
-) -> jax.Array:
-    """Run the branch if kept; if not, the state of a module stays as it is."""
-
-    def add(branch: Branch, x: jax.Array, *per_sample: Any) -> jax.Array:
-        return _add_all(branch, x, per_sample, keep, s, axis)
-
-    def stay(branch: Branch, x: jax.Array, *per_sample: Any) -> jax.Array:
-        return x
-
-    if isinstance(branch, nnx.Module):
-        return nnx.cond(kept, add, stay, branch, x, *per_sample)
-    if isinstance(branch, linen.Module):
-        return linen.cond(kept, add, stay, branch, x, *per_sample)
-    return lax.cond(kept, partial(add, branch), partial(stay, branch), x, *per_sample)
-
-
-@custom_vmap
-def _unmapped(kept: jax.Array) -> jax.Array:
-    """Return kept, one draw; refuse one for each element of a vmap."""
-    return kept
-
-
-@_unmapped.def_vmap
-def _(size: int, batched: Any, kept: jax.Array) -> Any:
-    check_skip(True, "under a vmap of the draw both sides of a condition run")
 
 
 def _run(branch: Branch, x: jax.Array, per_sample: Any) -> jax.Array:
