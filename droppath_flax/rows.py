@@ -115,8 +115,9 @@ def compute_type(x: jax.Array) -> np.dtype[Any]:
 
 def _gather(x: jax.Array, index: jax.Array, axis: int) -> jax.Array:
     """Return the rows `index` [groups, n] of each group of x: [..., groups * n, ...]."""
-    groups = len(index)
-    grouped = x.reshape(*x.shape[:axis], groups, -1, *x.shape[axis + 1 :])
+    groups, count = index.shape
+    size = x.shape[axis] // groups  # -1 could not tell it where an array holds no number
+    grouped = x.reshape(*x.shape[:axis], groups, size, *x.shape[axis + 1 :])
     over = jax.typeof(grouped).sharding.spec[axis]
     if over is not None:  # an Explicit mesh: index goes where the groups are
         index = jax.sharding.reshard(index, jax.P(over))
@@ -125,4 +126,4 @@ def _gather(x: jax.Array, index: jax.Array, axis: int) -> jax.Array:
         return group.at[(slice(None),) * axis + (rows,)].get(mode="promise_in_bounds")
 
     rows = jax.vmap(take, in_axes=(axis, 0), out_axes=axis)(grouped, index)
-    return rows.reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
+    return rows.reshape(*x.shape[:axis], groups * count, *x.shape[axis + 1 :])
