@@ -4,16 +4,18 @@ Works in jit, grad, vmap, scan and remat, under Auto and Explicit meshes: the ma
 of the key and of global row indices alone, so a sharded batch gets the mask of the unsharded one.
 """
 
-from typing import SupportsIndex, cast
+from typing import Any, SupportsIndex, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from droppath.arguments import (
     Mode,
     ScaleAt,
     check_axis,
+    check_flags,
     check_keep,
     check_mode,
     check_one_source,
@@ -47,7 +49,8 @@ def drop_path(
       x: floating [..., B, ...].
       drop_prob: probability in [0, 1] that a sample is dropped; may be a traced scalar, which is
         not checked, and whose scale is formed in x's compute type.
-      key: a JAX key, or uint32 [2] as droppath.key makes it.
+      key: a JAX key, uint32 [2] as droppath.key makes it, or an nnx.RngStream, which gives its
+        next key only where a mask is drawn.
       keep: bool [B], the mask itself in place of a key.
       deterministic: True at evaluation: x is returned, nothing is drawn, no key is needed.
       mode: "row", "balanced" or "batch", as in `droppath.keep_mask`.
@@ -64,8 +67,9 @@ def drop_path(
 
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
     """
-    x = jnp.asarray(x)
-    draw = Draw(key, None if keep is None else jnp.asarray(keep), mode, groups, offset)
+    check_flags(deterministic=deterministic, scale_by_keep=scale_by_keep)
+    x, mask = as_array(x, "x must be"), None if keep is None else as_array(keep, "keep must be")
+    draw = Draw(key, mask, mode, groups, offset)
     at, p = check_call(x, drop_prob, draw, scale_at, axis)
     scaled = scales(not deterministic, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
     if deterministic:  # EVAL-1
@@ -115,3 +119,13 @@ def _scaled_in_evaluation(x: jax.Array, p: Rate, axis: int) -> jax.Array:
     """SCALE-3: x * (1 - p), and +0 where that is 0."""
     keep_prob = 1 - (p.astype(compute_type(x)) if isinstance(p, jax.Array) else p)
     return select(x, jnp.full(x.shape[axis], keep_prob > 0), keep_prob, axis)
+
+
+def as_array(value: Any, must: str) -> jax.Array:
+    """Return value as a JAX array, or refuse it by `must`, such as "x must be"."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        given = f" of {value.dtype}" if isinstance(value, np.ndarray) else ""
+        kind = f"{type(value).__name__}{given}"
+        raise ValueError(f"{must} an array of numbers, got {kind}") from error

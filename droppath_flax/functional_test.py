@@ -9,6 +9,7 @@ import pytest
 
 import droppath
 from droppath_flax.functional import drop_path
+from droppath_flax.residual import drop_path_residual
 
 FLOATS = "float64, float32, float16 or bfloat16"
 
@@ -217,6 +218,17 @@ def test_another_key_rate_or_offset_does_not_recompile():
     assert (len(outputs), len(traces)) == (16, 1)
 
 
+@pytest.mark.parametrize("mode", ["row", "balanced", "batch"])
+def test_a_batch_that_int32_cannot_index_is_refused(mode):
+    x = jax.ShapeDtypeStruct((2**31, 0), jnp.float32)
+    for block in (
+        lambda x: drop_path(x, 0.5, key=KEY, mode=mode),
+        lambda x: drop_path_residual(x, jnp.tanh, 0.5, key=KEY, mode=mode),
+    ):
+        with pytest.raises(ValueError, match=r"^batch must be an integer in \[0, 2\*\*31\)"):
+            jax.eval_shape(block, x)
+
+
 KEEP = np.ones(4, bool)
 
 
@@ -237,6 +249,17 @@ KEEP = np.ones(4, bool)
             {"key": None, "keep": KEEP.astype(np.float32)},
             "keep must be bool of shape (4,), got float32 of (4,)",
         ),
+        (
+            {"key": None, "keep": "k"},
+            "keep must be an array of numbers, got str",
+        ),
+        ({"x": "x"}, "x must be an array of numbers, got str"),
+        (
+            {"x": np.array(["a"] * 4)},
+            "x must be an array of numbers, got ndarray of <U1",
+        ),
+        ({"deterministic": "False"}, "deterministic must be True or False, got 'False'"),
+        ({"scale_by_keep": 2}, "scale_by_keep must be True or False, got 2"),
         ({"x": 1.0}, "x must have the batch axis 0, got shape ()"),
         ({"axis": 2}, "x must have the batch axis 2, got shape (4, 2)"),
         ({"axis": -3}, "x must have the batch axis -3, got shape (4, 2)"),

@@ -6,10 +6,19 @@ import jax
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at, check_skip
+from droppath.arguments import (
+    Mode,
+    ScaleAt,
+    check_callable,
+    check_flags,
+    check_options,
+    check_skip,
+    check_source,
+)
 from droppath_flax.functional import drop_path
 from droppath_flax.masks import Key, Offset, Rate, check_rate
 from droppath_flax.residual import Branch, drop_path_residual
+from droppath_flax.streams import check_collection
 
 
 class DropPath(nn.Module):
@@ -90,6 +99,7 @@ class DropPathResidual(nn.Module):
 
     def __post_init__(self) -> None:
         _check(self)
+        check_callable(self.branch)
         check_skip(self.skip)
         super().__post_init__()
 
@@ -128,14 +138,19 @@ class DropPathResidual(nn.Module):
 
 
 def _check(module: DropPath | DropPathResidual) -> None:
-    check_mode(module.mode)
-    check_scale_at(module.scale_at)
+    check_options(module.mode, module.scale_at, module.axis, module.groups)
     check_rate(module.drop_prob)
+    check_flags(scale_by_keep=module.scale_by_keep)
+    if module.deterministic is not None:
+        check_flags(deterministic=module.deterministic)
+    check_collection(module.rng_collection)
 
 
 def _evaluates(module: DropPath | DropPathResidual, deterministic: bool | None) -> bool:
     """Return whether a call is one of evaluation, as each is while variables are made."""
-    if module.deterministic is None and deterministic is None:
+    if deterministic is not None:
+        check_flags(deterministic=deterministic)
+    elif module.deterministic is None:
         return module.is_initializing()
     evaluate = nn.merge_param("deterministic", module.deterministic, deterministic)
     return evaluate or module.is_initializing()
@@ -152,5 +167,6 @@ def _draw_key(
     if key is not None or keep is not None or evaluate or identity:
         return key
     # make_rng would fall back to the stream "params" in silence: then init and apply differ.
-    has_stream = module.has_rng(module.rng_collection)
-    return module.make_rng(module.rng_collection) if has_stream else None
+    name = module.rng_collection
+    check_source(module.has_rng(name) or None, f'keep, or rngs={{"{name}": key}} to apply')
+    return module.make_rng(name)

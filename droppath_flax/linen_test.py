@@ -1,6 +1,7 @@
 """The Linen twin: linen.Dropout's manners, no silent fallback, lifted transforms."""
 
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,12 @@ def test_a_key_or_a_mask_needs_no_stream_and_goes_before_one():
 def test_without_its_stream_training_is_refused_even_where_linen_would_take_another(rngs):
     with pytest.raises(ValueError) as error:
         DropPath(0.37).apply({}, ONES, rngs=rngs)
-    assert str(error.value) == "key must be given to drop in training, or keep, got none"
+    assert str(error.value) == (
+        'key must be given to drop in training, or keep, or rngs={"dropout": key} to apply, '
+        "got none"
+    )
+    with pytest.raises(ValueError, match=r'or rngs=\{"paths": key\} to apply, got none'):
+        DropPathResidual(jnp.negative, 0.37, rng_collection="paths").apply({}, ONES)
 
 
 def test_init_needs_no_stream_and_makes_no_variables():
@@ -184,9 +190,20 @@ def test_a_residual_block_gives_the_keys_mask_and_leaves_statistics(mode):
         ),
         ({"mode": "rows"}, "mode must be one of 'row', 'balanced', 'batch', got 'rows'"),
         ({"scale_at": "test"}, "scale_at must be one of 'train', 'eval', got 'test'"),
+        ({"axis": 0.5}, "axis must be an integer, got 0.5"),
+        ({"groups": 0}, "groups must divide the batch, got groups=0 for batch=0"),
+        ({"scale_by_keep": "no"}, "scale_by_keep must be True or False, got 'no'"),
+        ({"deterministic": 2}, "deterministic must be True or False, got 2"),
+        ({"rng_collection": None}, "rng_collection must be a text, got None"),
     ],
 )
 def test_what_cannot_be_constructed_is_refused(change, text):
-    with pytest.raises(ValueError) as error:
-        DropPath(**{"drop_prob": 0.1, **change})
-    assert str(error.value) == text
+    for made in (DropPath, partial(DropPathResidual, jnp.negative)):
+        with pytest.raises(ValueError) as error:
+            made(**{"drop_prob": 0.1, **change})
+        assert str(error.value) == text
+
+
+def test_a_branch_that_cannot_be_called_is_refused_at_construction():
+    with pytest.raises(ValueError, match=r"^branch must be callable, got 5$"):
+        DropPathResidual(5)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, SupportsIndex, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax import lax
 from jax.extend.random import threefry2x32_p
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from droppath.arguments import (
 )
 from droppath.masks import DRAW_BITS
 
-Key: TypeAlias = NDArray[np.uint32] | jax.Array
+Key: TypeAlias = NDArray[np.uint32] | jax.Array | nnx.RngStream
 Rate: TypeAlias = float | jax.Array
 Offset: TypeAlias = SupportsIndex | jax.Array
 
@@ -58,7 +59,8 @@ def keep_mask(
     "row" is `jax.random.bernoulli(key, jnp.float32(drop_prob), (batch,))`, inverted, bit for bit.
 
     Args:
-      key: a JAX key, or uint32 [2] as droppath.key makes it, taken as a Threefry key.
+      key: a JAX key; or uint32 [2] as droppath.key makes it, taken as a Threefry key; or an
+        nnx.RngStream, which gives its next key once all arguments are checked.
       drop_prob: probability in [0, 1] that a path is dropped; a traced scalar is not checked.
       batch: number of samples B.
       mode: "row", "balanced" or "batch", as in `droppath.keep_mask`.
@@ -73,11 +75,17 @@ def keep_mask(
     >>> keep_mask(jax.random.key(0), 0.5, 4)
     Array([ True,  True, False, False], dtype=bool)
     """
-    typed, size = as_key(key), check_batch(batch)
+    size = check_batch(batch)
     check_mode(mode)
     group_size = size // check_groups(groups, size)
     first = check_first_row(offset, size, group_size if mode == "balanced" else 1)
     threshold = drop_threshold(drop_prob)
+    if mode == "balanced":
+        _check_group_size(group_size, threshold)
+    typed = as_key(key.key[...] if isinstance(key, nnx.RngStream) else key)
+    if mode != "batch":
+        _check_indexable(typed, first)
+    typed = key() if isinstance(key, nnx.RngStream) else typed  # nothing is refused from here on
     if mode == "row":  # KEY-2
         return draw23(random_bits(typed, size, first)) >= threshold
     if mode == "batch":  # KEY-3
@@ -85,14 +93,14 @@ def keep_mask(
     return _balanced(typed, threshold, size, group_size, first)
 
 
-def as_key(key: Key) -> jax.Array:
+def as_key(key: NDArray[np.uint32] | jax.Array, name: str = "key") -> jax.Array:
     """Return a scalar JAX key of a JAX key or of uint32 [2] (clause ARG-5)."""
     words: Any = key if isinstance(key, jax.Array) else np.asarray(key)
     if not jnp.issubdtype(words.dtype, jax.dtypes.prng_key):
-        check_key(words.shape, words.dtype.name)
+        check_key(words.shape, words.dtype.name, name=name)
         words = jax.random.wrap_key_data(words, impl="threefry2x32")
     if words.shape:
-        raise ValueError(f"key must be one key, got keys of shape {words.shape}")
+        raise ValueError(f"{name} must be one key, got keys of shape {words.shape}")
     return words
 
 
@@ -125,8 +133,6 @@ def drop_threshold(drop_prob: Rate) -> int | jax.Array:
 def random_bits(key: jax.Array, num: int, offset: int | jax.Array) -> jax.Array:
     """Return uint32 [num], droppath.random_bits where key is Threefry's (KEY-1)."""
     if jax.random.key_impl(key) != "threefry2x32":
-        if isinstance(offset, jax.Array) or offset:
-            raise ValueError(f"offset must be 0 for a key of {jax.random.key_impl(key)}")
         return jax.random.bits(key, (num,), jnp.uint32)
     high, first = _counter_words(offset)
     low = lax.iota(jnp.uint32, num) + first
@@ -169,10 +175,19 @@ def _times_threshold(group_size: int, threshold: int | jax.Array) -> tuple[Any, 
     """Return group_size * T divided by 2**23, and the rest, without a 64-bit integer."""
     if not isinstance(threshold, jax.Array):
         return divmod(group_size * threshold, 1 << DRAW_BITS)
-    if group_size > LARGEST_TRACED_GROUP:
-        most = f"at most {LARGEST_TRACED_GROUP} rows each"
-        raise ValueError(f"groups must leave {most} for a traced drop_prob, got {group_size}")
     low = group_size * (threshold & ((1 << LOW_BITS) - 1))
     high = group_size * (threshold >> LOW_BITS) + (low >> LOW_BITS)
     rest = (high << LOW_BITS | low & ((1 << LOW_BITS) - 1)) & ((1 << DRAW_BITS) - 1)
     return (high >> (DRAW_BITS - LOW_BITS)).astype(jnp.int32), rest
+
+
+def _check_group_size(group_size: int, threshold: int | jax.Array) -> None:
+    if isinstance(threshold, jax.Array) and group_size > LARGEST_TRACED_GROUP:
+        most = f"at most {LARGEST_TRACED_GROUP} rows each"
+        raise ValueError(f"groups must leave {most} for a traced drop_prob, got {group_size}")
+
+
+def _check_indexable(key: jax.Array, offset: int | jax.Array) -> None:
+    kind = jax.random.key_impl(key)
+    if kind != "threefry2x32" and (isinstance(offset, jax.Array) or offset):
+        raise ValueError(f"offset must be 0 for a key of {kind}")

@@ -186,6 +186,14 @@ def test_a_shard_that_passes_its_offset_draws_its_slice(mode):
             {"key": None},
             "key must be uint32 of shape (2,), such as droppath.key(7), got object of ()",
         ),
+        *(
+            (
+                {"batch": batch, "mode": mode},
+                f"batch must be an integer in [0, 2**31), got {batch}",
+            )
+            for batch in (2**31, 2**62)
+            for mode in ("row", "balanced", "batch")
+        ),
         ({"key": 5}, "key must be uint32 of shape (2,), such as droppath.key(7), got int64 of ()"),
         (
             {"key": jnp.int32([0, 5])},

@@ -10,15 +10,15 @@ from jax.typing import ArrayLike
 from droppath.arguments import (
     Mode,
     ScaleAt,
-    check_groups,
-    check_mode,
-    check_scale_at,
+    check_callable,
+    check_flags,
+    check_options,
     check_skip,
-    check_source,
 )
 from droppath_flax.functional import drop_path
 from droppath_flax.masks import Key, Offset, Rate, check_rate
 from droppath_flax.residual import Branch, drop_path_residual
+from droppath_flax.streams import source_of, stream_of
 
 
 class DropPath(nnx.Module):
@@ -59,9 +59,8 @@ class DropPath(nnx.Module):
         rng_collection: str = "dropout",
         rngs: nnx.Rngs | nnx.RngStream | None = None,
     ) -> None:
-        check_mode(mode)
-        check_scale_at(scale_at)
-        check_groups(groups, 0)  # whether it divides is seen when the batch is
+        check_options(mode, scale_at, axis, groups)
+        check_flags(scale_by_keep=scale_by_keep, deterministic=deterministic)
         self.drop_prob = check_rate(drop_prob)
         self.scale_by_keep = scale_by_keep
         self.mode: Mode = mode
@@ -70,9 +69,7 @@ class DropPath(nnx.Module):
         self.groups = groups
         self.deterministic = deterministic
         self.rng_collection = rng_collection
-        stream = rngs[rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
-        if not isinstance(stream, nnx.RngStream | None):
-            raise TypeError(f"rngs must be Rngs, an RngStream or None, got {type(rngs).__name__}")
+        stream = stream_of(rngs, rng_collection)
         self.rngs = nnx.data(None if stream is None else stream.fork())
 
     def __call__(
@@ -95,7 +92,7 @@ class DropPath(nnx.Module):
         return drop_path(
             x,
             self.drop_prob,
-            key=self._draw_key(key, keep, evaluate, rngs),
+            key=self._source(key, keep, evaluate, rngs),
             keep=keep,
             deterministic=evaluate,
             mode=self.mode,
@@ -106,28 +103,31 @@ class DropPath(nnx.Module):
             offset=offset,
         )
 
-    def _draw_key(
+    def _source(
         self,
         key: Key | None,
         keep: ArrayLike | None,
         evaluate: bool,
         rngs: nnx.Rngs | nnx.RngStream | Key | None,
     ) -> Key | None:
-        """Return the key of a call: the given one, or one that is drawn if need be."""
-        identity = not isinstance(self.drop_prob, jax.Array) and self.drop_prob == 0  # EVAL-2
+        """Return what a call draws from: the given key, or a key or stream if one is due.
+
+        The stream is not advanced yet: a call that is refused draws nothing.
+        """
+        check_flags(deterministic=evaluate)
+        p = check_rate(self.drop_prob)
+        identity = not isinstance(p, jax.Array) and p == 0  # EVAL-2
         if key is not None or keep is not None or evaluate or identity:
             return key
-        rngs = self.rngs if rngs is None else rngs
-        check_source(rngs, "keep or rngs")
-        if isinstance(rngs, jax.Array | np.ndarray):
-            return rngs
-        stream = rngs[self.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
-        if not isinstance(stream, nnx.RngStream):
-            raise TypeError(f"rngs must be Rngs, an RngStream or a key, got {type(rngs).__name__}")
-        return stream()
+        return source_of(self.rngs if rngs is None else rngs, self.rng_collection)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Keep a JAX scalar as data: nnx takes a tracer for static, and refuses a late scalar."""
+        """Keep a JAX scalar as data: nnx takes a tracer for static, and refuses a late scalar.
+
+        A number of NumPy becomes one of Python: nnx takes an array of NumPy for data.
+        """
+        if isinstance(value, np.ndarray | np.generic) and not value.ndim:
+            value = value.item() if value.dtype.kind in "fiu" else value
         super().__setattr__(name, nnx.data(value) if isinstance(value, jax.Array) else value)
 
     def set_view(self, deterministic: bool | None = None) -> None:
@@ -147,7 +147,8 @@ class DropPathResidual(DropPath):
       Others as in `DropPath`.
 
     In "batch" mode a branch that is a module keeps its state, such as BatchNorm's statistics, where
-    it is not run. Modules that a function closes over cannot: give the module itself.
+    it is not run. Modules that a function closes over cannot: give the module itself. Such a branch
+    must not change its parameters (`nnx.Param`), nor gain or lose variables in its forward.
 
     Raises: ValueError for arguments outside these ranges, TypeError for another kind of `rngs`.
 
@@ -173,6 +174,7 @@ class DropPathResidual(DropPath):
         rng_collection: str = "dropout",
         rngs: nnx.Rngs | nnx.RngStream | None = None,
     ) -> None:
+        check_callable(branch)
         check_skip(skip)
         super().__init__(
             drop_prob,
@@ -209,7 +211,7 @@ class DropPathResidual(DropPath):
             self.branch,
             self.drop_prob,
             *per_sample,
-            key=self._draw_key(key, keep, evaluate, rngs),
+            key=self._source(key, keep, evaluate, rngs),
             keep=keep,
             deterministic=evaluate,
             mode=self.mode,

@@ -17,6 +17,8 @@ from droppath.arguments import (
     Mode,
     ScaleAt,
     check_branch,
+    check_callable,
+    check_flags,
     check_groups,
     check_per_sample,
     check_skip,
@@ -24,7 +26,7 @@ from droppath.arguments import (
 from droppath.masks import group_capacity
 from droppath.scaling import scales
 from droppath_flax.conditional import add_if, unmapped
-from droppath_flax.functional import check_call, draw_keep, draws_nothing, scale
+from droppath_flax.functional import as_array, check_call, draw_keep, draws_nothing, scale
 from droppath_flax.masks import Draw, Key, Offset, Rate, drop_threshold
 from droppath_flax.rows import Rows, add_rows, column, pick_rows, select_sum, take_rows
 
@@ -57,13 +59,15 @@ def drop_path_residual(
     Args:
       x: floating [..., B, ...].
       branch: maps [..., n, ...], and per_sample, to the same shape; n is B or kept_capacity. In
-        "batch" mode an `nnx.Module` may change its state; a function must be pure.
+        "batch" mode an `nnx.Module` may change its state, but not its parameters (`nnx.Param`); a
+        function must be pure.
       per_sample: further arguments of the branch, pytrees of arrays [B, ...], gathered with x.
       skip: None skips where that can be; True raises ValueError where it cannot; False computes all
         rows and selects. Skipping "balanced" takes a drop_prob that is no JAX array and a branch
         that is differentiated in reverse; "batch" computes all under a vmap of its draw.
-      keep: bool [B]. Traced, and "balanced" with skip=True, it is not checked to keep at most
-        kept_capacity rows: others are taken for dropped. With skip=None it is masked.
+      keep: bool [B]. A traced `keep` with mode="balanced" and skip=True is not checked. If it keeps
+        more rows than kept_capacity, the surplus rows are dropped silently. With skip=None it is
+        masked.
       groups: for "balanced", the number of equal contiguous groups of the batch. Where it is a
         multiple of the devices that share the batch, no row leaves its device.
       drop_prob, key, deterministic, mode, scale_by_keep, scale_at, axis, offset: as in `drop_path`.
@@ -76,11 +80,14 @@ def drop_path_residual(
 
     Source: Huang et al. 2016, arXiv 1603.09382; Oquab et al. 2023, arXiv 2304.07193, section 5.
     """
-    x = jnp.asarray(x)
-    draw = Draw(key, None if keep is None else jnp.asarray(keep), mode, groups, offset)
+    check_flags(deterministic=deterministic, scale_by_keep=scale_by_keep)
+    x, mask = as_array(x, "x must be"), None if keep is None else as_array(keep, "keep must be")
+    draw = Draw(key, mask, mode, groups, offset)
     at, p = check_call(x, drop_prob, draw, scale_at, axis)
+    check_callable(branch)
     check_skip(skip)
-    check_per_sample([jnp.shape(leaf) for leaf in jax.tree.leaves(per_sample)], x.shape[at])
+    per_sample = jax.tree.map(partial(as_array, must="per_sample must be"), per_sample)
+    check_per_sample([leaf.shape for leaf in jax.tree.leaves(per_sample)], x.shape[at])
     scaled = scales(not deterministic, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
     s: Rate
     if deterministic or draws_nothing(p, draw):  # EVAL-1, EVAL-2
@@ -159,6 +166,6 @@ def _add_all(
 
 
 def _run(branch: Branch, x: jax.Array, per_sample: Any) -> jax.Array:
-    f = jnp.asarray(branch(x, *per_sample))
+    f = as_array(branch(x, *per_sample), "branch must return")
     check_branch(f.shape, f.dtype.name, x.shape)
     return f

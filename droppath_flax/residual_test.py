@@ -169,6 +169,18 @@ def test_evaluation_is_the_plain_block_or_the_papers():
             for p in (-0.1, 1.5, math.nan, None, "0.1", True)
             for t in (True, False)
         ),
+        ({"branch": None}, "branch must be callable, got None"),
+        (
+            {"branch": lambda x: "y"},
+            "branch must return an array of numbers, got str",
+        ),
+        (
+            {"branch": lambda x: x > 0},
+            "branch must return float64, float32, float16 or bfloat16, got bool",
+        ),
+        ({"x": None}, "x must be an array of numbers, got NoneType"),
+        ({"deterministic": "False"}, "deterministic must be True or False, got 'False'"),
+        ({"per_sample": "m"}, "per_sample must be an array of numbers, got str"),
         ({"groups": 3}, "groups must divide the batch, got groups=3 for batch=8"),
         ({"mode": "rows"}, "mode must be one of 'row', 'balanced', 'batch', got 'rows'"),
         ({"axis": 2}, "x must have the batch axis 2, got shape (8, 3)"),
@@ -176,12 +188,20 @@ def test_evaluation_is_the_plain_block_or_the_papers():
     ],
 )
 def test_what_cannot_be_is_refused(change, text):
-    arguments = {"branch": jnp.negative, "drop_prob": 0.4, "key": KEY, **change}
+    right = {"x": jnp.ones((8, 3)), "branch": jnp.negative, "drop_prob": 0.4, "key": KEY}
+    arguments = {**right, **change}
+    places = [arguments.pop(name) for name in ("x", "branch", "drop_prob")]
+    per_sample = [arguments.pop("per_sample")] if "per_sample" in arguments else []
     with pytest.raises(ValueError) as error:
-        drop_path_residual(
-            jnp.ones((8, 3)), arguments.pop("branch"), arguments.pop("drop_prob"), **arguments
-        )
+        drop_path_residual(*places, *per_sample, **arguments)
     assert str(error.value) == text
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_samples_without_a_number_come_back(mode):
+    for shape in ((8, 0), (8, 0, 3)):
+        y = drop_path_residual(jnp.ones(shape), jnp.negative, 0.5, key=KEY, mode=mode)
+        assert y.shape == shape
 
 
 def test_another_axis_can_be_the_batch_and_trees_follow():
