@@ -94,7 +94,7 @@ def keep_mask(
 
 
 def as_key(key: NDArray[np.uint32] | jax.Array, name: str = "key") -> jax.Array:
-    """Return a scalar JAX key of a JAX key or of uint32 [2] (clause ARG-5)."""
+    """Return a scalar JAX key of a JAX key or of uint32 [2] (ARG-5), data of a program (COMP-2)."""
     words: Any = key if isinstance(key, jax.Array) else np.asarray(key)
     if not jnp.issubdtype(words.dtype, jax.dtypes.prng_key):
         check_key(words.shape, words.dtype.name, name=name)
@@ -105,7 +105,7 @@ def as_key(key: NDArray[np.uint32] | jax.Array, name: str = "key") -> jax.Array:
 
 
 def check_rate(drop_prob: Rate) -> Rate:
-    """Return drop_prob as a float, or as it is if it is a JAX scalar, whose value stays unread."""
+    """Return drop_prob as a float, or a JAX scalar as it is, whose value stays unread (COMP-3)."""
     if not isinstance(drop_prob, jax.Array):
         return check_drop_prob(drop_prob)
     floating = jnp.issubdtype(drop_prob.dtype, jnp.floating)
@@ -131,7 +131,10 @@ def drop_threshold(drop_prob: Rate) -> int | jax.Array:
 
 
 def random_bits(key: jax.Array, num: int, offset: int | jax.Array) -> jax.Array:
-    """Return uint32 [num], droppath.random_bits where key is Threefry's (KEY-1)."""
+    """Return uint32 [num], droppath.random_bits where key is Threefry's (KEY-1).
+
+    By integers alone: eager, compiled or mapped (COMP-1, COMP-4), in one part or several (DIST-1).
+    """
     if jax.random.key_impl(key) != "threefry2x32":
         return jax.random.bits(key, (num,), jnp.uint32)
     high, first = _counter_words(offset)

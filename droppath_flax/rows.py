@@ -114,7 +114,10 @@ def compute_type(x: jax.Array) -> np.dtype[Any]:
 
 
 def _gather(x: jax.Array, index: jax.Array, axis: int) -> jax.Array:
-    """Return the rows `index` [groups, n] of each group of x: [..., groups * n, ...]."""
+    """Return the rows `index` [groups, n] of each group of x: [..., groups * n, ...].
+
+    Mapped over the groups, so that a device gathers from its own groups alone (DIST-2).
+    """
     groups, count = index.shape
     size = x.shape[axis] // groups  # -1 could not tell it where an array holds no number
     grouped = x.reshape(*x.shape[:axis], groups, size, *x.shape[axis + 1 :])

@@ -1,0 +1,158 @@
+"""The house: no file too long to read, and two backends whose files of one name say the same.
+
+Which file may import which is imports_test.py's. Not tested here: what a reader thinks of it.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = (
+    *("droppath", "droppath_torch", "droppath_flax"),
+    *("conformance", "examples", "benchmarks", "tests"),
+)
+LONGEST = 300  # lines: what a reader takes in without losing the thread
+TOO_LONG: dict[str, str] = {}  # files of code beyond it, each with the reason
+
+
+def lines_of(package: str) -> dict[str, int]:
+    files = (ROOT / package).rglob("*.py")
+    return {
+        file.relative_to(ROOT).as_posix(): len(file.read_text(encoding="utf-8").splitlines())
+        for file in files
+    }
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_file_is_longer_than_a_reader_can_take_in(package):
+    lines = lines_of(package)
+    assert lines
+    assert {path: n for path, n in lines.items() if n > LONGEST and path not in TOO_LONG} == {}
+
+
+SPEC = (ROOT / "droppath/SPEC.md").read_text(encoding="utf-8")
+CLAUSES = re.findall(r"^### ([A-Z]+-\d+)  ", SPEC, re.MULTILINE)
+IN_BACKENDS = ("COMP", "DIST")  # NumPy has no compiler and no devices
+NOT_IN_TORCH = {"DIST-2"}  # which droppath_torch does not claim: its ranks are processes
+
+
+def code_of(package: str) -> str:
+    files = [f for f in (ROOT / package).glob("*.py") if not f.name.endswith("_test.py")]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def test_each_clause_stands_where_it_is_decided():
+    assert len(CLAUSES) > 50
+    reference = [c for c in CLAUSES if not c.startswith(IN_BACKENDS)]
+    backends = [c for c in CLAUSES if c.startswith(IN_BACKENDS)]
+    for package, clauses in (
+        ("droppath", reference),
+        ("droppath_torch", [c for c in backends if c not in NOT_IN_TORCH]),
+        ("droppath_flax", backends),
+    ):
+        code = code_of(package)
+        assert [c for c in clauses if not re.search(rf"{c}\b", code)] == [], package
+
+
+# What stands in one backend only, by file, with what the framework has to do with it.
+TORCH_ONLY = {
+    "masks": {
+        "KEY_DTYPES": "PyTorch has no arithmetic on uint32, so that keys come in other dtypes",
+        "LOW_WORD": "and words are held in int64",
+        "draw_on_device": "keyed draws many layers at once",
+        "_threefry2x32": "JAX has the cipher built in",
+        "keep_smallest": "sampling.py ranks torch's own draws by it",
+    },
+    "functional": {"_keep_rows": "an eager CPU has a faster way than select"},
+    "rows": {
+        "HostRows": "eager PyTorch knows the mask on the host",
+        "DeviceRows": "and masks on a device otherwise; JAX has one case, Rows",
+        "pick_host_rows": "see HostRows",
+        "_TakeRows": "a derivative is a class in PyTorch, functions in JAX",
+        "_AddRows": "see _TakeRows",
+        "_sum": "PyTorch's add takes the factor, so that it is written once",
+        "_order": "PyTorch has memory layouts",
+        "_in_order": "see _order",
+        "_adds_in_place": "JAX has nothing in place",
+        "_fuses": "Triton kernels",
+        "_needs_functions": "autograd records only what requires a gradient",
+    },
+    "residual": {
+        "_draw_device": "PyTorch may draw on the host or on a device",
+        "_all_or_none": "a branch that counts for nothing runs by DeviceRows",
+        "_shape": "branches may return anything; in JAX an array is made of it",
+    },
+    "modules": {"check_module": "convert and keyed take any torch.nn.Module"},
+}
+FLAX_ONLY = {
+    "masks": {
+        "LOW_BITS": "JAX has no 64-bit integers unless asked: a product is formed in two words",
+        "LARGEST_TRACED_GROUP": "see LOW_BITS",
+        "_times_threshold": "see LOW_BITS",
+        "_check_group_size": "see LOW_BITS",
+        "_counter_words": "and a counter is two words too",
+        "_check_indexable": "JAX has kinds of keys whose draws cannot be indexed",
+    },
+    "functional": {"as_array": "JAX takes arrays of NumPy and lists"},
+    "rows": {
+        "_take": "a derivative is functions in JAX, a class in PyTorch",
+        "_take_fwd": "see _take",
+        "_take_bwd": "see _take",
+        "_add_rows_fwd": "see _take",
+        "_add_rows_bwd": "see _take",
+    },
+    "residual": {
+        "_capacity": "a program's number of rows is static",
+        "_add_all": "XLA masks better without a gather",
+        "_run": "both ways to run the branch share it",
+    },
+}
+
+
+def definitions(source: str) -> list[str]:
+    """The names that a file defines, in order: classes, functions, constants and aliases."""
+    names = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.append(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.append(node.target.id)
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [name for name in names if name != "_"]
+
+
+def shared(backend: str, name: str, only: dict[str, dict[str, str]]) -> list[str]:
+    """The definitions of a file that the other backend has too; an exception must exist."""
+    found = definitions((ROOT / backend / f"{name}.py").read_text(encoding="utf-8"))
+    listed = only.get(name, {})
+    assert not listed.keys() - set(found), f"{backend}/{name}.py lacks what is listed"
+    return [each for each in found if each not in listed]
+
+
+def names_of(backend: str) -> set[str]:
+    return {file.stem for file in (ROOT / backend).glob("*.py") if not file.match("*_test.py")}
+
+
+@pytest.mark.parametrize("name", sorted(names_of("droppath_torch") & names_of("droppath_flax")))
+def test_files_of_one_name_define_the_same_things_in_the_same_order(name):
+    torch, flax = (
+        shared("droppath_torch", name, TORCH_ONLY),
+        shared("droppath_flax", name, FLAX_ONLY),
+    )
+    assert torch == flax
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("A = 1\nB: int = 2\nclass C: ...\ndef d(): ...", ["A", "B", "C", "d"]),
+        ("@f\ndef d(): ...", ["d"]),
+        ("if x:\n    def d(): ...", []),
+    ],
+)
+def test_definitions_are_those_of_the_file_itself(source, names):
+    assert definitions(source) == names
