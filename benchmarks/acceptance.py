@@ -76,7 +76,9 @@ def _row_ratio(ours: Record, subset: Record | None) -> float | None:
     if ratio is None or subset is None:
         return None
     case = ours.case
-    computed = kept_capacity(case.drop_prob, case.batch)
+    computed: float = kept_capacity(case.drop_prob, case.batch)
+    if ours.setup == "torch":  # eager: the rows that are kept, on average
+        computed = case.batch * (1 - case.drop_prob)
     return ratio * case.batch * (1 - subset.rate) / computed
 
 

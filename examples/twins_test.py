@@ -54,7 +54,11 @@ def test_in_float32_the_first_losses_agree_to_1e_5(trained):
         (train_torch, "PRESETS", PRESETS),
         (optim, "SGD", lambda *a, **k: right_sgd(*a, **k | {"nesterov": False})),
         (optim, "SGD", lambda *a, **k: right_sgd(*a, **k | {"weight_decay": 0})),
-        (train_torch, "DropPathResidual", partial(train_torch.DropPathResidual, scale_by_keep=0)),
+        (
+            train_torch,
+            "DropPathResidual",
+            partial(train_torch.DropPathResidual, scale_by_keep=False),
+        ),
         (train_torch, "BatchNorm", partial(nn.BatchNorm2d, eps=1e-3)),
         (train_torch, "STREAMS", ("", "order", "shifts", "", "masks")),
         (train_torch, "STREAMS", ("", "order", "", "masks", "shifts")),
