@@ -33,7 +33,7 @@ def in_child(title: str, function: Callable[..., T], *arguments: Any, say: Say) 
         while not (answer := ours.recv())[0]:
             say(answer[1])
         return answer[1]
-    except EOFError:
+    except (EOFError, OSError):  # ended between two messages, or within one
         child.join()
         raise Failed(f"{title}: its process {_end(child.exitcode or 0)}") from None
     except BaseException:

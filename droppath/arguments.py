@@ -54,10 +54,11 @@ def check_scale_at(scale_at: object) -> None:
 
 
 def check_flags(**flags: object) -> None:
-    """Raise unless each flag is a bool: the text "False" is none, and would count as True."""
+    """Raise unless each flag is a bool: the text "False" is not, and would count as true."""
     for name, value in flags.items():
         if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{name} must be True or False, got {value!r}")
+            given = type(value).__name__ if hasattr(value, "shape") else repr(value)
+            raise ValueError(f"{name} must be True or False, got {given}")
 
 
 def check_axis(axis: SupportsIndex, shape: Sequence[int], dtype: str, name: str = "x") -> int:
@@ -173,8 +174,11 @@ def check_groups(groups: SupportsIndex, batch: int) -> int:
 
 def check_offset(offset: SupportsIndex, batch: int, group_size: int = 1) -> int:
     """Return offset, a multiple of the group's size, such that all counters fit in 64 bits."""
-    rows = max(batch, 1)
-    index = check_below(offset, "offset", COUNTERS - rows + 1, f"2**64 - {rows} + 1")
+    index = check_integer(offset, "offset")
+    # in two steps: a tracing compiler that follows the batch has no integers of 64 bits and more
+    if not 0 <= index < COUNTERS // 2 and not 0 <= index <= COUNTERS - max(batch, 1):
+        limit = f"2**64 - {max(batch, 1)} + 1"
+        raise ValueError(f"offset must be an integer in [0, {limit}), got {index}")
     if group_size > 1 and index % group_size:
         raise ValueError(
             f"offset must be a multiple of the group's {group_size} rows, got offset={index}"
@@ -195,6 +199,8 @@ def check_below(value: SupportsIndex, name: str, limit: int, text: str) -> int:
 
 
 def check_integer(value: SupportsIndex, name: str) -> int:
+    if type(value) is int:  # at once: every forward comes by, also in a tracing compiler
+        return value
     dtype = str(getattr(value, "dtype", ""))  # operator.index takes a tensor of bool for 0 or 1
     if isinstance(value, bool) or dtype.endswith("bool"):
         raise ValueError(f"{name} must be an integer, got {value!r}")

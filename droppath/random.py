@@ -98,6 +98,8 @@ def as_key(key: ArrayLike, several: bool = True) -> Words:
         words = np.asarray(key)
     except (TypeError, ValueError):  # a typed JAX key, a list of lists of several lengths
         raise ValueError(f"key must be {KEY_TEXT}, got {type(key).__name__}") from None
+    if words.dtype.kind not in "biufc":
+        raise ValueError(f"key must be {KEY_TEXT}, got {type(key).__name__}")
     check_key(words.shape, words.dtype.name, several)
     return words
 

@@ -15,7 +15,7 @@ from droppath.arguments import check_choice, check_drop_prob, check_number, chec
 
 Rule = Literal["linear", "paper", "exclusive", "uniform"]
 Shape = Literal["linear", "cosine"]
-TEXT = str, bytes, bytearray  # are sequences of numbers too, or of texts, and no rates or depths
+TEXT = str, bytes, bytearray  # Python takes these for sequences; they hold no rates and no depths
 
 
 @overload

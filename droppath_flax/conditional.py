@@ -42,7 +42,7 @@ def _add_if_nnx(
 ) -> jax.Array:
     graphdef, *states = nnx.split(branch, nnx.Param, ...)
     leaves, tree = jax.tree.flatten(states)
-    first = len(jax.tree.leaves(states[0]))  # of what is no parameter
+    first = len(jax.tree.leaves(states[0]))  # the index of the first leaf that is not a parameter
     changed: list[bool] = []  # for each leaf, known once `run` is traced
 
     def run(leaves: list[Any], x: jax.Array, *per_sample: Any) -> tuple[jax.Array, list[Any]]:

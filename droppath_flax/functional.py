@@ -16,6 +16,7 @@ from droppath.arguments import (
     ScaleAt,
     check_axis,
     check_flags,
+    check_groups,
     check_keep,
     check_mode,
     check_one_source,
@@ -23,7 +24,7 @@ from droppath.arguments import (
     check_source,
 )
 from droppath.scaling import inverse_keep_prob, scales
-from droppath_flax.masks import Draw, Key, Offset, Rate, check_rate, keep_mask
+from droppath_flax.masks import Draw, Key, Offset, Rate, check_first_row, check_rate, keep_mask
 from droppath_flax.rows import compute_type, select
 
 
@@ -87,6 +88,8 @@ def check_call(
     p = check_rate(drop_prob)
     check_scale_at(scale_at)
     check_mode(draw.mode)
+    check_groups(draw.groups, 0)  # whether it divides the batch is seen when a mask is drawn
+    check_first_row(draw.offset, 0, 1)
     check_one_source(draw.key, draw.keep)
     if draw.keep is not None:
         check_keep(draw.keep.shape, draw.keep.dtype.name, x.shape[at])
@@ -95,7 +98,12 @@ def check_call(
 
 def draws_nothing(p: Rate, draw: Draw) -> bool:
     """Return whether a call in training is the identity: a rate of 0, no mask given (EVAL-2)."""
-    return draw.keep is None and not isinstance(p, jax.Array) and p == 0
+    return draw.keep is None and is_zero(p)
+
+
+def is_zero(p: Rate) -> bool:
+    """Return whether a rate is known to be 0; one in a JAX array is not read."""
+    return not isinstance(p, jax.Array) and p == 0
 
 
 def draw_keep(draw: Draw, p: Rate, batch: int) -> jax.Array:
@@ -111,14 +119,19 @@ def scale(p: Rate, x: jax.Array) -> Rate:
     """SCALE-1: 1/(1-p) in float64, or in x's compute type if p is traced; 1 at p = 1."""
     if not isinstance(p, jax.Array):
         return inverse_keep_prob(p)
-    keep_prob = 1 - p.astype(compute_type(x))
-    return 1 / jnp.where(keep_prob > 0, keep_prob, 1)
+    q = keep_prob(p, x)
+    return 1 / jnp.where(q > 0, q, 1)
+
+
+def keep_prob(p: Rate, x: jax.Array) -> Rate:
+    """SCALE-3: q = 1 - p in float64, or in x's compute type if p is a JAX array."""
+    return 1 - (p.astype(compute_type(x)) if isinstance(p, jax.Array) else p)
 
 
 def _scaled_in_evaluation(x: jax.Array, p: Rate, axis: int) -> jax.Array:
     """SCALE-3: x * (1 - p), and +0 where that is 0."""
-    keep_prob = 1 - (p.astype(compute_type(x)) if isinstance(p, jax.Array) else p)
-    return select(x, jnp.full(x.shape[axis], keep_prob > 0), keep_prob, axis)
+    q = keep_prob(p, x)
+    return select(x, jnp.full(x.shape[axis], q > 0), q, axis)
 
 
 def as_array(value: Any, must: str) -> jax.Array:

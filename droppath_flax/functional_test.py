@@ -279,3 +279,12 @@ def test_what_cannot_be_dropped_is_refused(change, text):
     with pytest.raises(ValueError) as error:
         drop_path(**arguments)
     assert str(error.value) == text
+
+
+@pytest.mark.parametrize("form", ["float16", "bfloat16"])
+def test_the_factor_of_evaluation_is_formed_in_the_compute_type_also_for_a_residual(form):
+    p = jnp.asarray(0.1, form)
+    q = np.full(3, np.float32(1) - np.asarray(p).astype(np.float32))
+    plain = drop_path(jnp.ones(3), p, deterministic=True, scale_at="eval")
+    block = drop_path_residual(jnp.zeros(3), jnp.ones_like, p, deterministic=True, scale_at="eval")
+    assert plain.tolist() == block.tolist() == q.tolist()

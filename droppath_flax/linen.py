@@ -15,7 +15,7 @@ from droppath.arguments import (
     check_skip,
     check_source,
 )
-from droppath_flax.functional import drop_path
+from droppath_flax.functional import drop_path, is_zero
 from droppath_flax.masks import Key, Offset, Rate, check_rate
 from droppath_flax.residual import Branch, drop_path_residual
 from droppath_flax.streams import check_collection
@@ -163,7 +163,7 @@ def _draw_key(
     evaluate: bool,
 ) -> Key | None:
     """Return the key of a call: the given one, or one that is drawn if need be."""
-    identity = not isinstance(module.drop_prob, jax.Array) and module.drop_prob == 0  # EVAL-2
+    identity = is_zero(module.drop_prob)  # EVAL-2
     if key is not None or keep is not None or evaluate or identity:
         return key
     # make_rng would fall back to the stream "params" in silence: then init and apply differ.

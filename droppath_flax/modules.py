@@ -15,7 +15,7 @@ from droppath.arguments import (
     check_options,
     check_skip,
 )
-from droppath_flax.functional import drop_path
+from droppath_flax.functional import drop_path, is_zero
 from droppath_flax.masks import Key, Offset, Rate, check_rate
 from droppath_flax.residual import Branch, drop_path_residual
 from droppath_flax.streams import source_of, stream_of
@@ -116,7 +116,7 @@ class DropPath(nnx.Module):
         """
         check_flags(deterministic=evaluate)
         p = check_rate(self.drop_prob)
-        identity = not isinstance(p, jax.Array) and p == 0  # EVAL-2
+        identity = is_zero(p)  # EVAL-2
         if key is not None or keep is not None or evaluate or identity:
             return key
         return source_of(self.rngs if rngs is None else rngs, self.rng_collection)

@@ -26,7 +26,14 @@ from droppath.arguments import (
 from droppath.masks import group_capacity
 from droppath.scaling import scales
 from droppath_flax.conditional import add_if, unmapped
-from droppath_flax.functional import as_array, check_call, draw_keep, draws_nothing, scale
+from droppath_flax.functional import (
+    as_array,
+    check_call,
+    draw_keep,
+    draws_nothing,
+    keep_prob,
+    scale,
+)
 from droppath_flax.masks import Draw, Key, Offset, Rate, drop_threshold
 from droppath_flax.rows import Rows, add_rows, column, pick_rows, select_sum, take_rows
 
@@ -91,7 +98,7 @@ def drop_path_residual(
     scaled = scales(not deterministic, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
     s: Rate
     if deterministic or draws_nothing(p, draw):  # EVAL-1, EVAL-2
-        s = 1 - p if scaled and deterministic else 1.0
+        s = keep_prob(p, x) if scaled and deterministic else 1.0
         return _add_all(branch, x, *per_sample, keep=jnp.full(x.shape[at], s > 0), s=s, axis=at)
     kept, run_all = _decide(draw, p, skip, x.shape[at])
     s = scale(p, x) if scaled else 1.0

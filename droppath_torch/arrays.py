@@ -64,16 +64,6 @@ def in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def as_device(device: Device) -> torch.device | None:
-    """Return device as PyTorch holds it. Raises ValueError for what names no device."""
-    if device is None:
-        return None
-    try:
-        return torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device must be a torch.device or its name, got {device!r}") from None
-
-
 def to_device(mask: NDArray[Any], device: Device) -> Tensor:
     """Return a host array as a tensor on device, without waiting for the device."""
     tensor = torch.from_numpy(mask)

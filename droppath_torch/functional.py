@@ -20,11 +20,12 @@ from droppath.arguments import (
     check_scale_at,
 )
 from droppath.scaling import inverse_keep_prob, scales
-from droppath_torch.arrays import dtype_text, is_plain_on_cpu
+from droppath_torch.arguments import check_generator
+from droppath_torch.arrays import dtype_text, in_backward, is_compiling, is_plain_on_cpu
 from droppath_torch.masks import Draw, Key, Offset, Rate, check_first_row, check_rate, keep_mask
 from droppath_torch.on_cpu import WORTH_A_FUNCTION, KeepRows
 from droppath_torch.rows import compute_type, select
-from droppath_torch.sampling import check_generator, sample_mask
+from droppath_torch.sampling import sample_mask
 
 
 def drop_path(
@@ -53,7 +54,8 @@ def drop_path(
       training: False at evaluation: x is returned and nothing is drawn.
       key: uint32 [2] as droppath.key makes it, or an integer tensor [2].
       keep: bool [B], the mask itself in place of a draw.
-      generator: what to draw from without key and keep; by default torch's own of x's device.
+      generator: what to draw from without key and keep; by default torch's own of x's device. Not
+        under torch.compile, nor under activation checkpointing, which cannot draw from it again.
       mode: "row", "balanced" or "batch", as in `droppath.keep_mask`.
       scale_by_keep: False leaves kept samples as they are.
       scale_at: "eval" applies the factor 1 - drop_prob at evaluation instead (Huang et al. 2016).
@@ -97,14 +99,20 @@ def check_call(
     check_generator(draw.generator)
     if draw.keep is not None:
         keep = draw.keep
-        text = dtype_text(keep) if isinstance(keep, Tensor) else type(keep).__name__
-        check_keep(getattr(keep, "shape", ()), text, x.shape[at])
+        if not isinstance(keep, Tensor):
+            raise ValueError(f"keep must be a bool tensor, got {type(keep).__name__}")
+        check_keep(keep.shape, dtype_text(keep), x.shape[at])
     return at, p
 
 
 def draws_nothing(p: Rate, draw: Draw) -> bool:
     """Return whether a call in training is the identity: a rate of 0, no mask given (EVAL-2)."""
-    return draw.keep is None and not isinstance(p, Tensor) and p == 0
+    return draw.keep is None and is_zero(p)
+
+
+def is_zero(p: Rate) -> bool:
+    """Return whether a rate is known to be 0; one in a tensor is not read."""
+    return not isinstance(p, Tensor) and p == 0
 
 
 def draw_keep(draw: Draw, p: Rate, batch: int, device: torch.device) -> Tensor:
@@ -113,8 +121,13 @@ def draw_keep(draw: Draw, p: Rate, batch: int, device: torch.device) -> Tensor:
     if keep is None and draw.key is None:
         group_size = batch // check_groups(groups, batch)
         check_first_row(draw.offset, batch, group_size if mode == "balanced" else 1)
-        made = draw.generator
-        keep = sample_mask(p, batch, mode=mode, groups=groups, generator=made, device=device)
+        generator = draw.generator
+        if generator is not None and not is_compiling() and in_backward():  # GRAD-2
+            raise RuntimeError(
+                "generator must be None under activation checkpointing: PyTorch draws again from "
+                "its own generators alone, so that the backward would have another mask"
+            )
+        keep = sample_mask(p, batch, mode=mode, groups=groups, generator=generator, device=device)
     elif keep is None:
         key, first = cast(Key, draw.key), draw.offset
         keep = keep_mask(key, p, batch, mode=mode, groups=groups, offset=first, device=device)
@@ -125,14 +138,19 @@ def scale(p: Rate, x: Tensor) -> Rate:
     """SCALE-1: 1/(1-p) in float64, or in x's compute type if p is a tensor; 1 at p = 1."""
     if not isinstance(p, Tensor):
         return inverse_keep_prob(p)
-    keep_prob = 1 - p.to(compute_type(x))
-    return 1 / torch.where(keep_prob > 0, keep_prob, 1)
+    q = cast(Tensor, keep_prob(p, x))
+    return 1 / torch.where(q > 0, q, 1)
+
+
+def keep_prob(p: Rate, x: Tensor) -> Rate:
+    """SCALE-3: q = 1 - p in float64, or in x's compute type if p is a tensor."""
+    return 1 - (p.to(compute_type(x)) if isinstance(p, Tensor) else p)
 
 
 def _scaled_in_evaluation(x: Tensor, p: Rate, axis: int) -> Tensor:
     """SCALE-3: x * (1 - p), and +0 where that is 0."""
     keep = torch.full((x.shape[axis],), True, device=x.device) & (p < 1)
-    return _keep_rows(x, keep, 1 - (p.to(compute_type(x)) if isinstance(p, Tensor) else p), axis)
+    return _keep_rows(x, keep, keep_prob(p, x), axis)
 
 
 def _keep_rows(x: Tensor, keep: Tensor, s: Rate, axis: int) -> Tensor:

@@ -4,9 +4,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 import droppath
-from droppath_torch import drop_path, functional
+from droppath_torch import DropPath, drop_path, drop_path_residual, functional
 
 # torch's forward mode, where it is first used, calls its own deprecated torch.jit.script.
 forward_mode = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
@@ -235,3 +236,24 @@ def test_a_keep_that_is_overwritten_before_the_backward_leaves_the_gradient_as_i
     keep.fill_(False)
     (dx,) = torch.autograd.grad(y.sum(), x, create_graph=True)
     assert dx[:, 0].tolist() == [2.0, 0.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("form", [torch.float16, torch.bfloat16])
+def test_the_factor_of_evaluation_is_formed_in_the_compute_type_also_for_a_residual(form):
+    p, x = torch.tensor(0.1, dtype=form), torch.ones(3)
+    q = torch.tensor(1.0) - p.float()
+    for y in (
+        drop_path(x, p, False, scale_at="eval"),
+        drop_path_residual(torch.zeros(3), torch.ones_like, p, False, scale_at="eval"),
+    ):
+        assert same_bits(y, q.expand(3))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_generator_of_ones_own_is_refused_where_a_checkpoint_draws_again(reentrant):
+    layer = DropPath(0.4, generator=torch.Generator())
+    y = checkpoint(layer, torch.ones(8, requires_grad=True), use_reentrant=reentrant)
+    with pytest.raises(RuntimeError, match=r"^generator must be None under activation checkpoint"):
+        y.sum().backward()
+    (dx,) = torch.autograd.grad(layer(x := torch.ones(8, requires_grad=True)).sum(), x)
+    assert set(dx.tolist()) <= {0.0, torch.tensor(1 / 0.6).item()}

@@ -14,7 +14,8 @@ from torch import nn
 from droppath.arguments import check_below
 from droppath.random import Words
 from droppath.random import as_key as as_host_key
-from droppath_torch.modules import DropPath, check_module
+from droppath_torch.arguments import check_module
+from droppath_torch.modules import DropPath
 from droppath_torch.step_masks import LayerKey, StepMasks
 
 
@@ -24,7 +25,9 @@ def keyed(model: nn.Module, key: Words, *, offset: SupportsIndex = 0) -> Iterato
 
     Use one block for each forward and backward, with a key of its own, fold_in(key, step). Backward
     belongs inside too if activation checkpointing runs the forward again. A `key` or `keep` given
-    to a module goes first. On exit, also by an exception, the model is as it was.
+    to a module takes precedence. On exit, also by an exception, the model is as it was. The
+    replicas of nn.DataParallel share one layer's key and are refused: use
+    DistributedDataParallel, where each rank passes its offset.
 
     Args:
       model: the module whose DropPaths draw; the l-th in `model.modules()` from fold_in(key, l).

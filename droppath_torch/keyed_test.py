@@ -173,8 +173,8 @@ def test_a_recomputation_after_the_block_ended_is_refused_and_the_next_step_is_n
         y = checkpoint(model, x, use_reentrant=reentrant)
     with pytest.raises(RuntimeError) as error:
         y.sum().backward()
-    text = "backward must run within keyed(), as its forward did, to checkpoint"
-    assert str(error.value) == text
+    text = "backward must run within the keyed() block of its forward, since activation"
+    assert str(error.value) == f"{text} checkpointing runs the forward again"
     checkpoint(model, x, use_reentrant=reentrant).sum().backward()  # without a key
     gradients(model, True, reentrant)
 
@@ -271,3 +271,12 @@ def test_what_is_no_model_is_refused_before_anything_is_changed():
             with pytest.raises(ValueError) as error:
                 call(model)
             assert str(error.value) == text
+
+
+def test_an_offset_belongs_to_keyed_and_is_refused_at_a_call_within_it():
+    layer, x = DropPath(0.5), torch.ones(8)
+    with keyed(layer, KEY):
+        for offset in (8, torch.tensor(8)):
+            with pytest.raises(ValueError, match=r"^offset must be given to keyed"):
+                layer(x, offset=offset)
+        assert (layer(x) != 0).tolist() == want_mask(KEY, 0, layer, 8)

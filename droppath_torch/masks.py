@@ -27,9 +27,9 @@ from droppath.arguments import (
 from droppath.masks import DRAW_BITS
 from droppath.random import PARITY, ROTATIONS
 from droppath.random import as_key as as_host_key
+from droppath_torch.arguments import as_device
 from droppath_torch.arrays import (
     Device,
-    as_device,
     dtype_text,
     is_compiling,
     is_plain_on_cpu,

@@ -17,12 +17,12 @@ from droppath.arguments import (
     check_options,
     check_skip,
 )
+from droppath_torch.arguments import check_copied, check_generator
 from droppath_torch.arrays import dtype_text, in_backward, is_compiling
-from droppath_torch.functional import drop_path
+from droppath_torch.functional import drop_path, is_zero
 from droppath_torch.masks import Key, Offset, Rate, check_rate
 from droppath_torch.residual import Branch, drop_path_residual
-from droppath_torch.sampling import check_generator
-from droppath_torch.step_masks import LayerKey
+from droppath_torch.step_masks import OUTSIDE_KEYED, LayerKey
 from droppath_torch.traced import ScriptedDropPath, record_residual
 
 fx.wrap("drop_path")  # torch.fx records one call: shapes and masks are not traced
@@ -100,7 +100,7 @@ class DropPath(nn.Module):
         """
         p = check_rate(self.drop_prob)
         if key is None and keep is None:
-            keep = self._keyed_mask(x, p)
+            keep = self._keyed_mask(x, p, offset)
         return drop_path(
             x,
             p,
@@ -116,21 +116,23 @@ class DropPath(nn.Module):
             offset=offset,
         )
 
-    def _keyed_mask(self, x: Tensor, p: Rate, device: torch.device | None = None) -> Tensor | None:
+    def _keyed_mask(
+        self, x: Tensor, p: Rate, offset: Offset, device: torch.device | None = None
+    ) -> Tensor | None:
         """Return the mask of the surrounding `keyed`, on a device or x's; None if none is due."""
-        due = self.training and (isinstance(p, Tensor) or p > 0)
-        if not due or not isinstance(x, Tensor):  # which drop_path refuses
+        if not self.training or is_zero(p) or not isinstance(x, Tensor):  # which drop_path refuses
             return None
         if self.layer_key is not None:
+            if isinstance(offset, Tensor) or offset:
+                raise ValueError(f"offset must be given to keyed, which draws here, got {offset!r}")
             check_mode(self.mode)
             batch = x.shape[check_axis(self.axis, x.shape, dtype_text(x))]
             check_groups(self.groups, batch)
             return self.layer_key.keep_mask(batch, x.device, device or x.device)
-        if not is_compiling() and self.was_keyed:  # in this order: a compiler guards what it reads
-            if in_backward():  # activation checkpointing runs a forward again
-                raise RuntimeError(
-                    "backward must run within keyed(), as its forward did, to checkpoint"
-                )
+        # is_compiling first: torch.compile would compile again for each value of was_keyed
+        if not is_compiling() and self.was_keyed:
+            if in_backward():
+                raise RuntimeError(OUTSIDE_KEYED)
             self.was_keyed = False
         return None
 
@@ -173,6 +175,9 @@ class DropPathResidual(DropPath):
     where it is not run: set find_unused_parameters=True, or skip=False. Give all ranks one key by
     `keyed`: else each drops by itself, and under fully_shard they wait for each other forever.
     Shard the branch, not the block.
+
+    A deep copy has a branch of its own if that is a module or a bound method; a function that holds
+    modules is refused, but what it finds in global variables stays the original's.
 
     Raises: ValueError for arguments outside these ranges.
 
@@ -240,7 +245,7 @@ class DropPathResidual(DropPath):
         if isinstance(x, fx.Proxy):
             return record_residual(self, x, per_sample, key=key, keep=keep, offset=offset)
         if key is None and keep is None:
-            keep = self._keyed_mask(x, p, torch.device("cpu"))
+            keep = self._keyed_mask(x, p, offset, torch.device("cpu"))
             if keep is not None and self.mode == "balanced" and not isinstance(p, Tensor):
                 skip = skip is not False  # what keyed draws needs no check
         return drop_path_residual(
@@ -263,12 +268,7 @@ class DropPathResidual(DropPath):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "DropPathResidual":
         """Return a copy. Raises ValueError for a branch that would keep the original's weights."""
-        held = [cell.cell_contents for cell in getattr(self.branch, "__closure__", None) or ()]
-        if any(isinstance(value, nn.Module | Tensor) for value in held):
-            raise ValueError(
-                "branch must be a module or a bound method to be copied: a function that holds "
-                f"modules computes with the original's, got {self.branch!r}"
-            )
+        check_copied(self.branch)
         made = self.__class__.__new__(self.__class__)
         memo[id(self)] = made
         made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
@@ -282,9 +282,3 @@ class DropPathResidual(DropPath):
         """Return DropPath's text, and skip if it is not the default."""
         changed = [] if self.skip is None else [f"skip={self.skip}"]
         return ", ".join([super().extra_repr(), *changed])
-
-
-def check_module(model: object) -> None:
-    """Raise unless model is a torch.nn.Module."""
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")

@@ -257,6 +257,15 @@ def test_a_copy_of_a_block_computes_with_weights_of_its_own():
 
 def test_a_copy_of_a_function_that_holds_a_module_is_refused_with_the_way_out():
     text = "^branch must be a module or a bound method to be copied: a function that holds modules"
+    linear = nn.Linear(3, 3)
+    for branch in (
+        lambda x, linear=linear: linear(x),
+        lambda x, *, linear=linear: linear(x),
+        (lambda held: lambda x: held[0](x))([linear]),
+        (lambda held: lambda x: held["a"](x))({"a": linear}),
+    ):
+        with pytest.raises(ValueError, match=text):
+            copy.deepcopy(DropPathResidual(branch, 0.1))
     with pytest.raises(ValueError, match=text):
         copy.deepcopy(Block(by_lambda=True))
 

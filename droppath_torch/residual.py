@@ -22,7 +22,7 @@ from droppath.arguments import (
 from droppath.masks import group_capacity
 from droppath.scaling import scales
 from droppath_torch.arrays import dtype_text, is_captured, is_compiling, is_eager, is_plain_on_cpu
-from droppath_torch.functional import check_call, draw_keep, draws_nothing, scale
+from droppath_torch.functional import check_call, draw_keep, draws_nothing, keep_prob, scale
 from droppath_torch.masks import Draw, Key, Offset, Rate, drop_threshold
 from droppath_torch.rows import DeviceRows, Rows, add_rows, pick_host_rows, pick_rows, take_rows
 
@@ -85,11 +85,11 @@ def drop_path_residual(
     scaled = scales(training, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
     s: Rate
     if not training or draws_nothing(p, draw):  # EVAL-1, EVAL-2
-        s = 1 - p if scaled and not training else 1.0
+        s = keep_prob(p, x) if scaled and not training else 1.0
         rows = None if not isinstance(s, Tensor) and s > 0 else _all_or_none(s, x, at)
     else:
         kept, run_all = _decide(draw, p, skip, x, at)
-        if mode == "batch" and not run_all and not kept.any():
+        if mode == "batch" and not run_all and is_plain_on_cpu(kept) and not kept.any():
             return x
         rows = _rows_that_run(kept, draw, p, run_all, x)
         s = scale(p, x) if scaled else 1.0

@@ -15,7 +15,7 @@ from droppath_torch.on_cuda import add_rows_fused, can_fuse, take_rows_fused
 
 
 class HostRows(NamedTuple):
-    """The rows that run, where the host knows the mask.
+    """The rows that run, for x on the CPU and a mask that the host knows.
 
     Some rows run: `kept` holds the first k entries of `taken`. All rows run: `taken` and `kept` are
     None, and `spares` holds the dropped rows. All are int64 [n], [k] and [m].
@@ -53,7 +53,9 @@ class HostRows(NamedTuple):
 
 
 class DeviceRows(NamedTuple):
-    """The rows that run, where no value of the mask is read: those kept, then others as spares.
+    """The rows that run, for all other x and masks: those kept, then others as spares.
+
+    No value of a tensor is read.
 
     keep: bool [B]. Some rows run: taken is int64 [n]; place int64 [B], where among those that run a
     kept row is; real bool [n], False for a spare. All rows run: these three are None.
@@ -141,7 +143,7 @@ def pick_rows(keep: Tensor, capacity: int, groups: int) -> DeviceRows:
 def take_rows(x: Tensor, rows: Rows | None, axis: int) -> tuple[Tensor, Tensor]:
     """Return the rows of x that run, [..., n, ...], and x, for `add_rows` to add to.
 
-    Where all run and none is a spare, autograd's own gradient is as good.
+    Where all run and none is a spare, no gradient of our own is needed.
     """
     if rows is None:
         return x, x

@@ -17,12 +17,6 @@ from droppath_torch.on_cpu import WORTH_PYTHON, keep_smallest_in_python
 RANDOM_BITS = 62  # of a number to sort by: two of a group are equal once in 2**62 pairs
 
 
-def check_generator(generator: object) -> None:
-    """Raise unless generator is a torch.Generator or None."""
-    if not (generator is None or isinstance(generator, torch.Generator)):
-        raise ValueError(f"generator must be a torch.Generator or None, got {generator!r}")
-
-
 def sample_mask(
     drop_prob: Rate,
     batch: int,

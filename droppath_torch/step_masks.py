@@ -17,6 +17,11 @@ from droppath.random import Words, fold_in
 from droppath_torch.arrays import in_backward, is_compiling, is_mapped, to_device
 from droppath_torch.masks import Rate, draw_on_device, drop_threshold
 
+OUTSIDE_KEYED = (
+    "backward must run within the keyed() block of its forward, since activation checkpointing "
+    "runs the forward again"
+)
+
 
 class Layer(Protocol):
     """What is asked of a DropPath."""
@@ -92,7 +97,7 @@ class LayerKey:
                 "would share the mask of keyed"
             )
         if in_backward() and not self.called:
-            raise RuntimeError("backward must run within the keyed() of its forward, to checkpoint")
+            raise RuntimeError(OUTSIDE_KEYED)
         if self.called and not in_backward():
             raise ValueError(
                 "key must serve one call of each DropPath, got a second: enter keyed again with "

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from droppath.schedules import TEXT
+from droppath_torch.arguments import check_module
 from droppath_torch.masks import Rate, check_rate
-from droppath_torch.modules import DropPath, check_module
+from droppath_torch.modules import DropPath
 
 # What the layers hold, of timm.layers, of torchvision.ops and of transformers' models.
 FORMS = {"drop_prob", "scale_by_keep"}, {"p", "mode"}, {"drop_prob"}

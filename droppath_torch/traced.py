@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from droppath.arguments import Mode, ScaleAt
-from droppath.scaling import inverse_keep_prob, scales
+from droppath.scaling import scales
 from droppath_torch.masks import Rate
 from droppath_torch.residual import Branch, drop_path_residual
 
@@ -30,27 +30,27 @@ class ScriptedDropPath(nn.Module):
             raise ValueError("drop_prob must be a float for torch.jit.script, got a tensor")
         if mode == "balanced":
             raise ValueError("mode must be 'row' or 'batch' for torch.jit.script, got 'balanced'")
-        in_training = scales(True, scale_by_keep, scale_at)
-        in_evaluation = scales(False, scale_by_keep, scale_at)
         self.drop_prob = drop_prob
         self.one_draw = mode == "batch"
-        self.in_training = inverse_keep_prob(drop_prob) if in_training else 1.0
-        self.in_evaluation = 1.0 - drop_prob if in_evaluation else 1.0
+        self.in_training = scales(True, scale_by_keep, scale_at)
+        self.in_evaluation = scales(False, scale_by_keep, scale_at)
         self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with dropped samples set to zero: floating [..., B, ...], same shape."""
+        keep_prob = 1.0 - self.drop_prob
         if not self.training:
-            if self.in_evaluation == 1.0:
+            if not self.in_evaluation:
                 return x
-            return x * self.in_evaluation if self.in_evaluation > 0.0 else torch.zeros_like(x)
+            return x * keep_prob if keep_prob > 0.0 else torch.zeros_like(x)
         if self.drop_prob == 0.0:
             return x
         shape = [1 for _ in range(x.dim())]
         if not self.one_draw:
             shape[self.axis] = x.size(self.axis)
         drop = torch.empty(shape, dtype=torch.bool, device=x.device).bernoulli_(self.drop_prob)
-        return torch.where(drop, torch.zeros_like(x), x * self.in_training)
+        s = 1.0 / keep_prob if self.in_training and keep_prob > 0.0 else 1.0  # SCALE-1
+        return torch.where(drop, torch.zeros_like(x), x * s)
 
 
 def record_residual(block: Any, x: fx.Proxy, per_sample: Any, **given: Any) -> fx.Proxy:

@@ -118,3 +118,12 @@ def test_what_TorchScript_cannot_is_refused_by_name(module, text):
 def test_drop_path_in_a_traced_function_is_one_call():
     traced = fx.symbolic_trace(nn.Sequential(DropPath(0.3)))
     assert [n.target for n in traced.graph.nodes if n.op == "call_function"] == [drop_path]
+
+
+def test_a_scripted_DropPath_scales_by_the_rate_that_it_has():
+    script = torch.jit.script(DropPath(0.4))
+    script.drop_prob = 0.75
+    assert set(script(torch.ones(200)).tolist()) == {0.0, 4.0}
+    late = torch.jit.script(DropPath(0.4, scale_at="eval")).eval()
+    late.drop_prob = 0.75
+    assert late(torch.ones(2)).tolist() == [0.25, 0.25]

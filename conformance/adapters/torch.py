@@ -63,7 +63,8 @@ class Torch:
             return Outcome(self._model(call))
         built, ran = self.built, list[int]()
         outcome = outcome_of(call, self.device, lambda x: self._apply(call, x, ran))
-        return replace(outcome, ran=sum(ran), built=self.built > built)
+        counted = None if call.compiled else sum(ran)  # a program is traced, not run, at first
+        return replace(outcome, ran=counted, built=self.built > built)
 
     def _apply(self, call: Call, x: torch.Tensor, ran: list[int]) -> torch.Tensor:
         if call.op == "layers":

@@ -86,6 +86,7 @@ MUTANTS = (
         ),
     ),
     mutant("runs all rows", "RES-4", rows=lambda c, keep: np.ones_like(keep)),
+    mutant("runs no row if none is kept", "RES-4", rows=lambda c, keep: keep & (c.drop_prob < 1)),
     mutant("runs floor(b (1 - p)) rows", "RES-4 RES-5", draw=floored, rows=lambda c, keep: keep),
     mutant("spare rows that leak", "RES-4", forward=leaking_spare),
     mutant(

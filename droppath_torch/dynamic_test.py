@@ -1,0 +1,55 @@
+"""What may change from call to call without a new program: the batch, the offset; jit.trace."""
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import droppath
+from droppath_torch import DropPath, DropPathResidual, drop_path, keep_mask
+
+KEY = torch.from_numpy(droppath.key(5).astype(np.int64))
+
+
+def compiled(f):
+    """f under torch.compile as users call it, and the counter of its programs."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    return torch.compile(f, backend=counter, fullgraph=True), counter
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [DropPath(0.4), DropPath(0.4, mode="batch"), DropPathResidual(torch.neg, 0.4, mode="row")],
+)
+def test_batches_of_several_sizes_take_two_programs(layer):
+    f, counter = compiled(layer)
+    for batch in (4, 6, 8, 10, 7, 12):
+        y = f(torch.ones(batch, 3))
+        assert y.shape == (batch, 3)
+        rows = (y != 1).any(1) if isinstance(layer, DropPathResidual) else (y != 0).any(1)
+        assert 0 <= int(rows.sum()) <= batch
+    assert counter.frame_count <= 2  # one for the first size, one for all others
+
+
+def test_a_key_draws_the_right_mask_at_every_size_and_offset_by_a_few_programs():
+    def f(x, key, offset):
+        return drop_path(x, 0.4, key=key, offset=offset)
+
+    program, counter = compiled(f)
+    for batch, offset in ((4, 0), (6, 0), (8, 4), (10, 8), (12, 16), (9, 20)):
+        y = program(torch.ones(batch), KEY, offset)
+        assert (y != 0).tolist() == keep_mask(KEY, 0.4, batch, offset=offset).tolist()
+    assert counter.frame_count <= 4
+
+
+@pytest.mark.filterwarnings(
+    "ignore::torch.jit.TracerWarning", "ignore:`torch.jit:DeprecationWarning"
+)
+@pytest.mark.parametrize("mode", ["row", "batch"])
+def test_torch_jit_trace_records_a_draw(mode):
+    layer = DropPath(0.5, mode=mode)
+    traced = torch.jit.trace(layer, torch.ones(64, 3), check_trace=False)
+    ys = [traced(torch.ones(64, 3)) for _ in range(16)]
+    assert len({tuple(y[:, 0].tolist()) for y in ys}) > 1
+    assert set(torch.cat(ys).flatten().tolist()) == {0.0, 2.0}
