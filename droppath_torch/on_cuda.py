@@ -19,7 +19,7 @@ else:
     except ImportError:  # PyTorch's CPU build
         triton = None
 
-BLOCK = 1024  # elements of a row that one program handles
+BLOCK = 1024  # elements of a row that one program handles; not tuned: no GPU was at hand
 FUSED = torch.float32, torch.float16, torch.bfloat16  # Triton passes s as float32
 
 
