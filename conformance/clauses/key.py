@@ -72,7 +72,7 @@ def row_draw(subject: Subject) -> Results:
 
 
 def at_the_threshold(subject: Subject, mode: str) -> Results:
-    """Yield the decisions at T equal to a draw, which keeps, and one above, which drops."""
+    """Yield the decisions: a row is kept if T equals its draw, and dropped if T is one larger."""
     draw23 = int(droppath.random_bits(KEY, 1)[0]) >> 9
     for above in (0, 1):
         p = (draw23 + above) / 2**23  # exact in float32
