@@ -30,18 +30,27 @@ def in_child(title: str, function: Callable[..., T], *arguments: Any, say: Say) 
     child.start()
     theirs.close()  # the child has the only one: when it ends, so does the pipe
     try:
-        while not (answer := ours.recv())[0]:
-            say(answer[1])
-        return answer[1]
-    except (EOFError, OSError):  # ended between two messages, or within one
+        while answer := _received(ours):
+            is_result, value = answer
+            if is_result:
+                return value
+            say(value)
         child.join()
-        raise Failed(f"{title}: its process {_end(child.exitcode or 0)}") from None
+        raise Failed(f"{title}: its process {_end(child.exitcode or 0)}")
     except BaseException:
         child.terminate()
         raise
     finally:
         child.join()
         ours.close()
+
+
+def _received(pipe: Connection) -> tuple[bool, Any] | None:
+    """Return what `_answer` sent, or None if its process has ended, perhaps amid a message."""
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        return None
 
 
 def _answer(pipe: Connection, function: Callable[..., object], *arguments: Any) -> None:

@@ -48,7 +48,7 @@ def drop_path(
 
     Args:
       x: floating [..., B, ...].
-      drop_prob: probability in [0, 1] that a sample is dropped; may be a traced scalar, which is
+      drop_prob: probability in [0, 1] that a sample is dropped; may be a JAX scalar, which is
         not checked, and whose scale is formed in x's compute type.
       key: a JAX key, uint32 [2] as droppath.key makes it, or an nnx.RngStream, which gives its
         next key only where a mask is drawn.

@@ -61,11 +61,11 @@ def keep_mask(
     Args:
       key: a JAX key; or uint32 [2] as droppath.key makes it, taken as a Threefry key; or an
         nnx.RngStream, which gives its next key once all arguments are checked.
-      drop_prob: probability in [0, 1] that a path is dropped; a traced scalar is not checked.
+      drop_prob: probability in [0, 1] that a path is dropped; a JAX scalar is not checked.
       batch: number of samples B.
       mode: "row", "balanced" or "batch", as in `droppath.keep_mask`.
       groups: for "balanced", the number of equal contiguous groups of the batch.
-      offset: global index of the first row, an integer or a traced scalar; for "balanced" a
+      offset: global index of the first row, an integer or a JAX scalar; for "balanced" a
         multiple of the group's size.
 
     Returns: bool [B].

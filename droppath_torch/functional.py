@@ -52,7 +52,7 @@ def drop_path(
       drop_prob: probability in [0, 1] that a sample is dropped; may be a 0-d tensor, which is not
         checked, and whose scale is formed in x's compute type.
       training: False at evaluation: x is returned and nothing is drawn.
-      key: uint32 [2] as droppath.key makes it, or an integer tensor [2].
+      key: uint32 [2] as droppath.key makes it, or a tensor [2], as in `keep_mask`.
       keep: bool [B], the mask itself in place of a draw.
       generator: what to draw from without key and keep; by default torch's own of x's device. Not
         under torch.compile, nor under activation checkpointing, which cannot draw from it again.

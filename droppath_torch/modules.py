@@ -247,7 +247,7 @@ class DropPathResidual(DropPath):
         if key is None and keep is None:
             keep = self._keyed_mask(x, p, offset, torch.device("cpu"))
             if keep is not None and self.mode == "balanced" and not isinstance(p, Tensor):
-                skip = skip is not False  # what keyed draws needs no check
+                skip = skip is not False  # also compiled: keyed's masks keep no row too many
         return drop_path_residual(
             x,
             self.branch,

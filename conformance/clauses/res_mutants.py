@@ -28,6 +28,13 @@ def floored(call: Call, x: Array) -> Array:
     return (rows & (rows.cumsum(1) <= most)).reshape(-1)
 
 
+def one_more(call: Call, keep: Array) -> Array:
+    """Return the rows that are kept, and the first that is dropped."""
+    run = keep.copy()
+    run[np.flatnonzero(~keep)[:1]] = True
+    return run
+
+
 def leaking_spare(call: Call, x: Array, keep: Array) -> Array:
     """Return x + keep * branch(x) on the rows that run."""
     y = REFERENCE.forward(call, x, keep)
@@ -87,6 +94,7 @@ MUTANTS = (
     ),
     mutant("runs all rows", "RES-4", rows=lambda c, keep: np.ones_like(keep)),
     mutant("runs no row if none is kept", "RES-4", rows=lambda c, keep: keep & (c.drop_prob < 1)),
+    mutant("runs a row more than it keeps", "RES-4", rows=one_more),
     mutant("runs floor(b (1 - p)) rows", "RES-4 RES-5", draw=floored, rows=lambda c, keep: keep),
     mutant("spare rows that leak", "RES-4", forward=leaking_spare),
     mutant(
