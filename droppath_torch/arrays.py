@@ -17,6 +17,11 @@ def dtype_text(x: Tensor) -> str:
     return str(x.dtype).removeprefix("torch.")
 
 
+def memory_order(x: Tensor) -> tuple[int, ...]:
+    """Return x's axes as they lie in memory, the outermost first."""
+    return tuple(range(x.ndim)) if x.is_contiguous() else x.dim_order()
+
+
 def is_compiling() -> bool:
     """Return whether torch.compile traces the call: then no value may be read."""
     return torch.compiler.is_compiling()

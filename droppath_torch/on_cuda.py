@@ -4,10 +4,13 @@ PyTorch takes three or four kernels for either, and writes what the next one rea
 choice of results; `rows` computes the same in plain PyTorch, and is what the tests hold this to.
 """
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from droppath_torch.arrays import memory_order
 
 if TYPE_CHECKING:
     triton: Any
@@ -19,22 +22,29 @@ else:
     except ImportError:  # PyTorch's CPU build
         triton = None
 
-BLOCK = 1024  # elements of a row that one program handles; not tuned: no GPU was at hand
-FUSED = torch.float32, torch.float16, torch.bfloat16  # Triton passes s as float32
+# By dtype, the elements that one program handles: 16 bytes a load, two loads for each of its 128
+# threads. Not tuned: no GPU was at hand.
+TILE = {torch.float32: 1024, torch.float16: 2048, torch.bfloat16: 2048}
+# float64 is not among them: Triton passes s as float32.
+LONG = 1 << 31  # elements, from which on an index takes 64 bits
 
 
 def can_fuse(x: Tensor, f: Tensor, s: float | Tensor) -> bool:
-    """Return whether the kernels take these tensors: on CUDA, contiguous, float32 at most."""
+    """Return whether the kernels take these: on CUDA, dense in one order, float32 at most."""
     return (
         triton is not None
         and x.is_cuda
         and f.is_cuda
-        and x.dtype in FUSED
-        and f.dtype in FUSED
+        and x.dtype in TILE
+        and f.dtype in TILE
         and not isinstance(s, Tensor)
-        and x.is_contiguous()
-        and f.is_contiguous()
+        and all(each.permute(memory_order(x)).is_contiguous() for each in (x, f))
     )
+
+
+def can_fuse_gather(dy: Tensor, s: float | Tensor, dtype: torch.dtype) -> bool:
+    """Return whether the kernels take dy for rows of this dtype."""
+    return dtype in TILE and can_fuse(dy, dy, s)
 
 
 def add_rows_fused(
@@ -42,11 +52,7 @@ def add_rows_fused(
 ) -> Tensor:
     """Return x + s * f[place] where keep, x elsewhere: x [..., B, ...], f [..., n, ...]."""
     y = torch.empty_like(x)
-    inner = x[(0,) * (axis + 1)].numel() if x.numel() else 0
-    if inner:
-        grid = x.numel() // inner, triton.cdiv(inner, BLOCK)
-        sizes = x.shape[axis], f.shape[axis], inner
-        _add_rows[grid](x, f, place, keep, y, s, *sizes, BLOCK=BLOCK)
+    _launch(_add_rows, (x, f, place, keep, y), s, (x.shape[axis], f.shape[axis]), axis)
     return y
 
 
@@ -54,37 +60,67 @@ def take_rows_fused(
     dy: Tensor, taken: Tensor, real: Tensor, s: float, dtype: torch.dtype, axis: int
 ) -> Tensor:
     """Return s * dy[taken], and 0 where not real, as dtype: [..., B, ...] -> [..., n, ...]."""
-    shape = *dy.shape[:axis], len(taken), *dy.shape[axis + 1 :]
+    order = memory_order(dy)
+    shape = [len(taken) if i == axis else dy.shape[i] for i in order]
     df = torch.empty(shape, dtype=dtype, device=dy.device)
-    inner = df[(0,) * (axis + 1)].numel() if df.numel() else 0
-    if inner:
-        grid = df.numel() // inner, triton.cdiv(inner, BLOCK)
-        sizes = dy.shape[axis], len(taken), inner
-        _take_rows[grid](dy, taken, real, df, s, *sizes, BLOCK=BLOCK)
+    df = df.permute([order.index(i) for i in range(dy.ndim)])
+    _launch(_take_rows, (dy, taken, real, df), s, (dy.shape[axis], len(taken)), axis)
     return df
+
+
+def _launch(
+    kernel: Any, tensors: tuple[Tensor, ...], s: float, sizes: tuple[int, int], axis: int
+) -> None:
+    """Run a kernel from the first tensor to the last, over memory that is [rows, inner]."""
+    of_input, output = tensors[0], tensors[-1]
+    if not output.numel():
+        return
+    order = memory_order(of_input)
+    inner = math.prod(of_input.shape[i] for i in order[order.index(axis) + 1 :])
+    rows, tile = output.numel() // inner, TILE[of_input.dtype]
+    columns = min(triton.next_power_of_2(inner), tile)
+    # a grid's first axis alone may be longer than 65,535
+    grid = (triton.cdiv(rows, tile // columns) * triton.cdiv(inner, columns),)
+    index = tl.int32 if max(each.numel() for each in tensors) < LONG else tl.int64
+    options = {"ROWS": tile // columns, "COLUMNS": columns, "INDEX": index}
+    with torch.cuda.device_of(output):  # Triton launches on the current device
+        kernel[grid](*tensors, s, *sizes, rows, inner, **options)
 
 
 if triton is not None:
 
     @triton.jit
-    def _add_rows(x, f, place, keep, y, s, batch, ran, inner, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-        row = tl.program_id(0).to(tl.int64)  # of [..., B]
-        at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-        inside = at < inner
-        kept = tl.load(keep + row % batch)
-        there = (row // batch) * ran + tl.load(place + row % batch)
-        old = tl.load(x + row * inner + at, inside)
-        add = tl.load(f + there * inner + at, inside & kept, other=0)  # dropped: nothing is read
-        new = old.to(tl.float32) + s * add.to(tl.float32)
-        tl.store(y + row * inner + at, tl.where(kept, new.to(old.dtype), old), inside)
+    def _tile(rows, inner, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INDEX: tl.constexpr):  # type: ignore[no-untyped-def]
+        chunks = tl.cdiv(inner, COLUMNS)
+        row = (tl.program_id(0) // chunks).to(INDEX) * ROWS + tl.arange(0, ROWS)
+        at = (tl.program_id(0) % chunks) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+        return row, at, row < rows, (row < rows)[:, None] & (at < inner)
 
-    @triton.jit
-    def _take_rows(dy, taken, real, df, s, batch, ran, inner, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-        row = tl.program_id(0).to(tl.int64)  # of [..., n]
-        at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-        inside = at < inner
-        counts = tl.load(real + row % ran)
-        there = (row // ran) * batch + tl.load(taken + row % ran)
-        value = tl.load(dy + there * inner + at, inside & counts, other=0)
+    # A number of rows that is 1, or a multiple of 16, compiles no kernel of its own.
+    @triton.jit(do_not_specialize=["batch", "ran", "rows"])
+    def _add_rows(  # type: ignore[no-untyped-def]
+        x, f, place, keep, y, s, batch, ran, rows, inner,
+        ROWS: tl.constexpr, COLUMNS: tl.constexpr, INDEX: tl.constexpr,
+    ):  # fmt: skip
+        row, at, exists, inside = _tile(rows, inner, ROWS, COLUMNS, INDEX)  # rows of [..., B]
+        here = row[:, None] * inner + at
+        old = tl.load(x + here, inside)  # first: it waits for neither keep nor place
+        kept = tl.load(keep + row % batch, exists, other=0)
+        place_of = tl.load(place + row % batch, exists, other=0).to(INDEX)
+        there = ((row // batch) * ran + place_of)[:, None] * inner + at
+        add = tl.load(f + there, inside & kept[:, None], other=0)  # dropped: nothing is read
+        new = old.to(tl.float32) + s * add.to(tl.float32)
+        tl.store(y + here, tl.where(kept[:, None], new.to(old.dtype), old), inside)
+
+    @triton.jit(do_not_specialize=["batch", "ran", "rows"])
+    def _take_rows(  # type: ignore[no-untyped-def]
+        dy, taken, real, df, s, batch, ran, rows, inner,
+        ROWS: tl.constexpr, COLUMNS: tl.constexpr, INDEX: tl.constexpr,
+    ):  # fmt: skip
+        row, at, exists, inside = _tile(rows, inner, ROWS, COLUMNS, INDEX)  # rows of [..., n]
+        counts = tl.load(real + row % ran, exists, other=0)
+        taken_of = tl.load(taken + row % ran, exists, other=0).to(INDEX)
+        there = ((row // ran) * batch + taken_of)[:, None] * inner + at
+        value = tl.load(dy + there, inside & counts[:, None], other=0)
         new = (s * value.to(tl.float32)).to(df.dtype.element_ty)
-        tl.store(df + row * inner + at, new, inside)
+        tl.store(df + row[:, None] * inner + at, new, inside)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from droppath_torch.arrays import is_compiling, is_transformed, to_device
-from droppath_torch.on_cuda import add_rows_fused, can_fuse, take_rows_fused
+from droppath_torch.on_cuda import add_rows_fused, can_fuse, can_fuse_gather, take_rows_fused
 
 
 class HostRows(NamedTuple):
@@ -81,14 +81,14 @@ class DeviceRows(NamedTuple):
             return select_sum(x, f, self.keep, s, axis)
         if is_compiling() or is_transformed():  # gathers fuse and map, scatters do not
             return select_sum(x, _gather(f, self.place, axis), self.keep, s, axis)
-        if _fuses(x, f, s):
+        if _is_plain() and can_fuse(x, f, s):
             return add_rows_fused(x, f, self.place, self.keep, cast(float, s), axis)
         new = select_sum(_gather(x, self.taken, axis), f, self.counts, s, axis)
         return x.clone().index_copy_(axis, self.taken, new)
 
     def scaled(self, dy: Tensor, s: float, dtype: torch.dtype, axis: int) -> Tensor:
         """Return s * dy on the rows that run, +0 on the spares, with one rounding to dtype."""
-        if self.taken is not None and _fuses(dy, dy, s):
+        if self.taken is not None and _is_plain() and can_fuse_gather(dy, s, dtype):
             return take_rows_fused(dy, self.taken, self.counts, s, dtype, axis)
         df = self.take(dy, axis).to(torch.promote_types(dy.dtype, dtype))
         df = (df * s if self.taken is None else df.mul_(s)).to(dtype)
@@ -263,9 +263,9 @@ def _adds_in_place(x: Tensor, f: Tensor, s: float | Tensor) -> bool:
     return x.dtype == f.dtype and not isinstance(s, Tensor) and (wide or s == 1)
 
 
-def _fuses(x: Tensor, f: Tensor, s: float | Tensor) -> bool:
-    plain = not is_transformed() and not torch.is_grad_enabled() and not is_compiling()
-    return plain and can_fuse(x, f, s)
+def _is_plain() -> bool:
+    """Return whether nothing traces, transforms or records the call."""
+    return not is_transformed() and not torch.is_grad_enabled() and not is_compiling()
 
 
 def _needs_functions(*tensors: Tensor) -> bool:
