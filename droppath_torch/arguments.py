@@ -6,7 +6,7 @@ All others are checked by droppath/arguments.py, and their forms as tensors in m
 import torch
 from torch import Tensor, nn
 
-from droppath_torch.arrays import Device
+from droppath_torch.arrays import Device, is_captured
 
 
 def as_device(device: Device) -> torch.device | None:
@@ -23,6 +23,20 @@ def check_generator(generator: object) -> None:
     """Raise unless generator is a torch.Generator or None."""
     if not (generator is None or isinstance(generator, torch.Generator)):
         raise ValueError(f"generator must be a torch.Generator or None, got {generator!r}")
+
+
+def check_captured(device: torch.device | None, **sources: object) -> None:
+    """Raise where a CUDA graph records the call, if a source of its mask is the host's."""
+    if not is_captured(device):
+        return
+    for name, source in sources.items():
+        on_device = isinstance(source, Tensor | torch.Generator) and source.device.type == "cuda"
+        if not (on_device or source is None):
+            raise ValueError(
+                f"{name} must be on {device} within a CUDA graph, which would repeat at each "
+                "replay what the host draws: give key as a tensor there, and write the next key "
+                "into it between replays"
+            )
 
 
 def check_module(model: object) -> None:

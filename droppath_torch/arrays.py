@@ -3,10 +3,9 @@
 The only file that asks PyTorch's internals (`torch._C`). Not here: anything that computes.
 """
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 Device: TypeAlias = torch.device | str | None
@@ -59,9 +58,11 @@ def is_plain_on_cpu(*tensors: Tensor) -> bool:
     return is_eager(tensors[0])
 
 
-def is_captured(x: Tensor) -> bool:
+def is_captured(device: torch.device | None) -> bool:
     """Return whether a CUDA graph records the call: what the host draws would stay in it."""
-    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+    if device is None or device.type != "cuda" or is_compiling():
+        return False
+    return torch.cuda.is_current_stream_capturing()
 
 
 def in_backward() -> bool:
@@ -69,10 +70,10 @@ def in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def to_device(mask: NDArray[Any], device: Device) -> Tensor:
-    """Return a host array as a tensor on device, without waiting for the device."""
-    tensor = torch.from_numpy(mask)
-    if device is None or torch.device(device).type == "cpu":
-        return tensor
-    pinned = tensor.pin_memory() if torch.device(device).type == "cuda" else tensor
-    return pinned.to(device, non_blocking=True)
+def to_device(x: Tensor, device: torch.device | None) -> Tensor:
+    """Return x on device; from the host to CUDA by a copy that the host does not wait for."""
+    if device is None or x.device == device:
+        return x
+    if device.type == "cuda" and is_plain_on_cpu(x):
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)

@@ -20,8 +20,14 @@ from droppath.arguments import (
     check_scale_at,
 )
 from droppath.scaling import inverse_keep_prob, scales
-from droppath_torch.arguments import check_generator
-from droppath_torch.arrays import dtype_text, in_backward, is_compiling, is_plain_on_cpu
+from droppath_torch.arguments import check_captured, check_generator
+from droppath_torch.arrays import (
+    dtype_text,
+    in_backward,
+    is_compiling,
+    is_plain_on_cpu,
+    to_device,
+)
 from droppath_torch.masks import Draw, Key, Offset, Rate, check_first_row, check_rate, keep_mask
 from droppath_torch.on_cpu import WORTH_A_FUNCTION, KeepRows
 from droppath_torch.rows import compute_type, select
@@ -79,6 +85,8 @@ def drop_path(
         return _scaled_in_evaluation(x, p, at) if scaled else x
     if draws_nothing(p, draw):  # EVAL-2
         return x
+    if x.is_cuda:
+        check_captured(x.device, key=key, keep=keep, generator=generator)
     kept = draw_keep(draw, p, x.shape[at], x.device)
     return _keep_rows(x, kept, scale(p, x) if scaled else 1.0, at)
 
@@ -116,7 +124,7 @@ def is_zero(p: Rate) -> bool:
 
 
 def draw_keep(draw: Draw, p: Rate, batch: int, device: torch.device) -> Tensor:
-    """Return the mask of a call in training, none kept at p = 1 (DROP-2): bool [B]."""
+    """Return the mask of a call in training, on device, none kept at p = 1 (DROP-2): bool [B]."""
     keep, mode, groups = draw.keep, draw.mode, draw.groups
     if keep is None and draw.key is None:
         group_size = batch // check_groups(groups, batch)
@@ -131,6 +139,7 @@ def draw_keep(draw: Draw, p: Rate, batch: int, device: torch.device) -> Tensor:
     elif keep is None:
         key, first = cast(Key, draw.key), draw.offset
         keep = keep_mask(key, p, batch, mode=mode, groups=groups, offset=first, device=device)
+    keep = keep if keep.device == device else to_device(keep, device)
     return keep & (p < 1) if isinstance(p, Tensor) or p == 1 else keep
 
 

@@ -12,15 +12,14 @@ import torch
 from torch import nn
 
 from droppath.arguments import check_below
-from droppath.random import Words
-from droppath.random import as_key as as_host_key
 from droppath_torch.arguments import check_module
+from droppath_torch.masks import Key
 from droppath_torch.modules import DropPath
 from droppath_torch.step_masks import LayerKey, StepMasks
 
 
 @contextmanager
-def keyed(model: nn.Module, key: Words, *, offset: SupportsIndex = 0) -> Iterator[None]:
+def keyed(model: nn.Module, key: Key, *, offset: SupportsIndex = 0) -> Iterator[None]:
     """Within the block, let every DropPath of model draw from key.
 
     Use one block for each forward and backward, with a key of its own, fold_in(key, step). Backward
@@ -31,7 +30,8 @@ def keyed(model: nn.Module, key: Words, *, offset: SupportsIndex = 0) -> Iterato
 
     Args:
       model: the module whose DropPaths draw; the l-th in `model.modules()` from fold_in(key, l).
-      key: uint32 [2] as droppath.key makes it.
+      key: uint32 [2] as droppath.key makes it, or a tensor [2], as in `keep_mask`. From a tensor on
+        a device the masks are drawn there, unread: in a CUDA graph, of the key at each replay.
       offset: global index of the batch's first row, for a shard or a micro-batch.
 
     Raises: ValueError for another model, key or offset; and, in eager mode, if a DropPath is called
@@ -47,7 +47,7 @@ def keyed(model: nn.Module, key: Words, *, offset: SupportsIndex = 0) -> Iterato
     layers = [module for module in model.modules() if isinstance(module, DropPath)]
     device = next(model.parameters(), torch.empty(0)).device
     first = check_below(offset, "offset", 1 << 63, "2**63")  # a tensor holds it as int64
-    masks = StepMasks(list(layers), as_host_key(key, several=False), first, device)
+    masks = StepMasks(list(layers), key, first, device)
     before = [layer.layer_key for layer in layers]
     for index, layer in enumerate(layers):
         layer.layer_key = LayerKey(masks, index)

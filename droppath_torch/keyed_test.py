@@ -280,3 +280,12 @@ def test_an_offset_belongs_to_keyed_and_is_refused_at_a_call_within_it():
             with pytest.raises(ValueError, match=r"^offset must be given to keyed"):
                 layer(x, offset=offset)
         assert (layer(x) != 0).tolist() == want_mask(KEY, 0, layer, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint32])
+def test_a_key_in_a_tensor_is_the_key(dtype):
+    model = nn.Sequential(*layers())
+    key = torch.from_numpy(KEY.astype(np.int64)).to(dtype)
+    with keyed(model, key, offset=12):
+        got = masks(model, 12)
+    assert got == [want_mask(KEY, i, layer, 12, 12) for i, layer in enumerate(model)]

@@ -27,7 +27,7 @@ from droppath.arguments import (
 from droppath.masks import DRAW_BITS
 from droppath.random import PARITY, ROTATIONS
 from droppath.random import as_key as as_host_key
-from droppath_torch.arguments import as_device
+from droppath_torch.arguments import as_device, check_captured
 from droppath_torch.arrays import (
     Device,
     dtype_text,
@@ -36,6 +36,7 @@ from droppath_torch.arrays import (
     to_device,
 )
 from droppath_torch.on_cpu import threefry2x32_on_host
+from droppath_torch.rows import DeviceRows
 
 Key: TypeAlias = NDArray[np.uint32] | Tensor
 Rate: TypeAlias = float | Tensor
@@ -46,7 +47,10 @@ LOW_WORD = WORD - 1  # words are held in int64: PyTorch has no arithmetic on uin
 
 
 class Draw(NamedTuple):
-    """How a call gets its mask: it is `keep`, or is drawn from `key` or from `generator`."""
+    """How a call gets its mask: it is `keep`, or is drawn from `key` or from `generator`.
+
+    rows: those of a `keep` that the host knows, where `keyed` has sent them to x's device.
+    """
 
     key: Key | None
     keep: Tensor | None
@@ -54,6 +58,7 @@ class Draw(NamedTuple):
     groups: SupportsIndex
     offset: Offset
     generator: torch.Generator | None
+    rows: DeviceRows | None = None
 
 
 def keep_mask(
@@ -78,7 +83,8 @@ def keep_mask(
       groups: for "balanced", the number of equal contiguous groups of the batch.
       offset: global index of the first row, an integer or a 0-d integer tensor, checked as `key`
         is; for "balanced" a multiple of the group's size.
-      device: where the mask is wanted; by default that of a tensor key, else the CPU.
+      device: where the mask is wanted; by default that of a key, rate or offset which is a tensor
+        on another device than the CPU, else the CPU.
 
     Returns: bool tensor [B].
     Raises: ValueError for arguments outside these ranges.
@@ -92,36 +98,53 @@ def keep_mask(
     group_size = size // check_groups(groups, size)
     first = check_first_row(offset, size, group_size if mode == "balanced" else 1)
     where = as_device(device)
+    check_captured(where, key=key)
     if not (is_compiling() or any(isinstance(a, Tensor) for a in (key, drop_prob, first))):
         one, p = as_host_key(key, several=False), check_drop_prob(drop_prob)
         row = cast(int, first)
         mask = host_masks.keep_mask(one, p, size, mode=mode, groups=groups, offset=row)
-        return to_device(mask, where)
+        return to_device(torch.from_numpy(mask), where)
     words, threshold = as_key(key), drop_threshold(drop_prob)
-    if where is not None and not isinstance(key, Tensor):
-        words = words.to(where)  # where a tensor drop_prob is
-    keep = draw_on_device(words, threshold, size, mode, group_size, first)
-    return keep if where is None else keep.to(where)
+    words = to_device(words, _draw_device(where, words, threshold, first))
+    drawn = draw_on_device(words, size, mode, group_size, first)
+    return to_device(drawn.kept(threshold, group_size), where)
+
+
+def _draw_device(where: torch.device | None, *given: int | Tensor) -> torch.device | None:
+    """Return the device that one of these is on, if not the CPU; in a program that of the mask."""
+    for each in given:
+        if isinstance(each, Tensor) and not each.is_cpu:
+            return each.device
+    return where if is_compiling() else None
+
+
+class Drawn(NamedTuple):
+    """What the masks of all rates are made of, on the device of the keys.
+
+    order: int64 [..., B], the draws of the rows; balanced: their ranks in their group. up: int64
+    [..., groups], whether each group drops one more; None in the other modes.
+    """
+
+    order: Tensor
+    up: Tensor | None
+
+    def kept(self, threshold: int | Tensor, group_size: int) -> Tensor:
+        """Return the mask, bool [..., B], of the threshold T of KEY-2."""
+        if self.up is None:
+            return self.order >= threshold
+        return keep_smallest(self.order, self.up, threshold, group_size)
 
 
 def draw_on_device(
-    words: Tensor,
-    threshold: int | Tensor,
-    batch: int,
-    mode: Mode,
-    group_size: int,
-    offset: int | Tensor,
-) -> Tensor:
-    """Return the masks of keys whose words are int64 [..., 2], on their device: bool [..., B].
-
-    threshold: T of KEY-2, an integer or int64 that broadcasts with [..., B].
-    """
+    words: Tensor, batch: int, mode: Mode, group_size: int, offset: int | Tensor
+) -> Drawn:
+    """Return what keys draw whose words are int64 [..., 2], on their device."""
     if mode == "row":  # KEY-2
-        return draw23(random_bits(words, batch, offset)) >= threshold
+        return Drawn(draw23(random_bits(words, batch, offset)), None)
     if mode == "batch":  # KEY-3
-        keep = draw23(random_bits(words, 1, 0)) >= threshold
-        return keep.expand(*keep.shape[:-1], batch)
-    return _balanced(words, threshold, batch, group_size, offset)
+        draw = draw23(random_bits(words, 1, 0))
+        return Drawn(draw.expand(*draw.shape[:-1], batch), None)
+    return _balanced(words, batch, group_size, offset)
 
 
 def as_key(key: Key) -> Tensor:
@@ -129,13 +152,18 @@ def as_key(key: Key) -> Tensor:
     if not isinstance(key, Tensor):
         words = key if is_compiling() else as_host_key(key, several=False)
         return torch.from_numpy(np.asarray(words)).to(torch.int64) & LOW_WORD
-    if key.dtype not in KEY_DTYPES or key.shape != (2,):
-        given = f"{dtype_text(key)} of {tuple(key.shape)}"
-        raise ValueError(f"key must be two words of uint32, int32 or int64, got {given}")
+    check_words(key)
     known = key.tolist() if key.dtype == torch.int64 and is_plain_on_cpu(key) else []
     if not all(0 <= word < WORD for word in known):
         raise ValueError(f"key must be two words in [0, 2**32), got {known}")
     return key.to(torch.int64) & LOW_WORD
+
+
+def check_words(key: Tensor) -> None:
+    """Raise unless a key that is a tensor is two words."""
+    if key.dtype not in KEY_DTYPES or key.shape != (2,):
+        given = f"{dtype_text(key)} of {tuple(key.shape)}"
+        raise ValueError(f"key must be two words of uint32, int32 or int64, got {given}")
 
 
 def check_rate(drop_prob: Rate, name: str = "drop_prob") -> Rate:
@@ -205,25 +233,33 @@ def _threefry2x32(words: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor
     return y0, y1
 
 
-def _balanced(
-    words: Tensor, threshold: int | Tensor, batch: int, group_size: int, offset: int | Tensor
-) -> Tensor:
-    """KEY-4: keep the b - m rows of each group of b with the smallest (bits, index)."""
+def fold_in(words: Tensor, num: int) -> Tensor:
+    """Return droppath.fold_in(key, i) for i = 0 to num - 1, int64 [..., num, 2] (KEY-1)."""
+    data = torch.arange(num, dtype=torch.int64, device=words.device)
+    return torch.stack(_threefry2x32(words[..., None, :], torch.zeros_like(data), data), -1)
+
+
+def _balanced(words: Tensor, batch: int, group_size: int, offset: int | Tensor) -> Drawn:
+    """KEY-4: rank the rows of each group by (bits, index)."""
     if not batch:
-        return torch.ones((*words.shape[:-1], 0), dtype=torch.bool, device=words.device)
-    data = torch.arange(2, dtype=torch.int64, device=words.device)
-    folded = _threefry2x32(words[..., None, :], torch.zeros_like(data), data)
-    rows, ups = torch.stack(folded, -1).unbind(-2)
+        return Drawn(words.new_empty((*words.shape[:-1], 0)), None)
+    rows, ups = fold_in(words, 2).unbind(-2)
     up = draw23(random_bits(ups, batch // group_size, offset // group_size))
-    return keep_smallest(random_bits(rows, batch, offset), up, threshold, group_size)
+    return Drawn(rank(random_bits(rows, batch, offset), group_size), up)
 
 
-def keep_smallest(order: Tensor, up: Tensor, threshold: Any, group_size: int) -> Tensor:
-    """Return which rows of each group have the smallest (order, index): all but m of them.
+def rank(order: Tensor, group_size: int) -> Tensor:
+    """Return the rank of each row in its group by (order, index): int64 [..., B]."""
+    grouped = order.unflatten(-1, (-1, group_size))
+    return grouped.argsort(dim=-1, stable=True).argsort(dim=-1).flatten(-2)
+
+
+def keep_smallest(ranks: Tensor, up: Tensor, threshold: Any, group_size: int) -> Tensor:
+    """Return the rows of each group with the smallest ranks: all but m of them.
 
     m is group_size * T / 2**23 rounded down, plus 1 where up is below the rest.
     """
     scaled = group_size * threshold
     dropped = (scaled >> DRAW_BITS) + (up < scaled % (1 << DRAW_BITS)).to(torch.int64)
-    rank = order.unflatten(-1, (-1, group_size)).argsort(dim=-1, stable=True).argsort(dim=-1)
-    return (rank < (group_size - dropped)[..., None]).flatten(-2)
+    grouped = ranks.unflatten(-1, (-1, group_size))
+    return (grouped < (group_size - dropped)[..., None]).flatten(-2)

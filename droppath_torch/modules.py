@@ -20,9 +20,9 @@ from droppath.arguments import (
 from droppath_torch.arguments import check_copied, check_generator
 from droppath_torch.arrays import dtype_text, in_backward, is_compiling
 from droppath_torch.functional import drop_path, is_zero
-from droppath_torch.masks import Key, Offset, Rate, check_rate
-from droppath_torch.residual import Branch, drop_path_residual
-from droppath_torch.step_masks import OUTSIDE_KEYED, LayerKey
+from droppath_torch.masks import Draw, Key, Offset, Rate, check_rate
+from droppath_torch.residual import Branch, run_residual
+from droppath_torch.step_masks import NONE_DUE, OUTSIDE_KEYED, LayerKey, LayerMask
 from droppath_torch.traced import ScriptedDropPath, record_residual
 
 fx.wrap("drop_path")  # torch.fx records one call: shapes and masks are not traced
@@ -100,7 +100,8 @@ class DropPath(nn.Module):
         """
         p = check_rate(self.drop_prob)
         if key is None and keep is None:
-            keep = self._keyed_mask(x, p, offset)
+            keep, rows = self._keyed_mask(x, p, offset)
+            keep = keep if rows is None else rows.keep
         return drop_path(
             x,
             p,
@@ -116,25 +117,23 @@ class DropPath(nn.Module):
             offset=offset,
         )
 
-    def _keyed_mask(
-        self, x: Tensor, p: Rate, offset: Offset, device: torch.device | None = None
-    ) -> Tensor | None:
-        """Return the mask of the surrounding `keyed`, on a device or x's; None if none is due."""
+    def _keyed_mask(self, x: Tensor, p: Rate, offset: Offset) -> LayerMask:
+        """Return the mask of the surrounding `keyed`; none if none is due."""
         if not self.training or is_zero(p) or not isinstance(x, Tensor):  # which drop_path refuses
-            return None
+            return NONE_DUE
         if self.layer_key is not None:
             if isinstance(offset, Tensor) or offset:
                 raise ValueError(f"offset must be given to keyed, which draws here, got {offset!r}")
             check_mode(self.mode)
             batch = x.shape[check_axis(self.axis, x.shape, dtype_text(x))]
             check_groups(self.groups, batch)
-            return self.layer_key.keep_mask(batch, x.device, device or x.device)
+            return self.layer_key.keep_mask(batch, x.device)
         # is_compiling first: torch.compile would compile again for each value of was_keyed
         if not is_compiling() and self.was_keyed:
             if in_backward():
                 raise RuntimeError(OUTSIDE_KEYED)
             self.was_keyed = False
-        return None
+        return NONE_DUE
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle holds: nothing of a surrounding `keyed`."""
@@ -244,27 +243,14 @@ class DropPathResidual(DropPath):
         check_skip(skip)
         if isinstance(x, fx.Proxy):
             return record_residual(self, x, per_sample, key=key, keep=keep, offset=offset)
+        rows = None
         if key is None and keep is None:
-            keep = self._keyed_mask(x, p, offset, torch.device("cpu"))
+            keep, rows = self._keyed_mask(x, p, offset)
             if keep is not None and self.mode == "balanced" and not isinstance(p, Tensor):
                 skip = skip is not False  # also compiled: keyed's masks keep no row too many
-        return drop_path_residual(
-            x,
-            self.branch,
-            p,
-            self.training,
-            *per_sample,
-            key=key,
-            keep=keep,
-            generator=self.generator,
-            mode=self.mode,
-            skip=skip,
-            scale_by_keep=self.scale_by_keep,
-            scale_at=self.scale_at,
-            axis=self.axis,
-            groups=self.groups,
-            offset=offset,
-        )
+        draw = Draw(key, keep, self.mode, self.groups, offset, self.generator, rows)
+        options = skip, self.scale_by_keep, self.scale_at, self.axis
+        return run_residual(draw, x, self.branch, p, self.training, per_sample, *options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "DropPathResidual":
         """Return a copy. Raises ValueError for a branch that would keep the original's weights."""

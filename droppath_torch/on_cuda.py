@@ -96,8 +96,9 @@ if triton is not None:
         at = (tl.program_id(0) % chunks) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
         return row, at, row < rows, (row < rows)[:, None] & (at < inner)
 
-    # A number of rows that is 1, or a multiple of 16, compiles no kernel of its own.
-    @triton.jit(do_not_specialize=["batch", "ran", "rows"])
+    # A number of rows that is 1, or a multiple of 16, compiles no kernel of its own, nor do
+    # addresses of what is loaded once a row.
+    @triton.jit(do_not_specialize=["place", "keep", "batch", "ran", "rows"])
     def _add_rows(  # type: ignore[no-untyped-def]
         x, f, place, keep, y, s, batch, ran, rows, inner,
         ROWS: tl.constexpr, COLUMNS: tl.constexpr, INDEX: tl.constexpr,
@@ -112,7 +113,7 @@ if triton is not None:
         new = old.to(tl.float32) + s * add.to(tl.float32)
         tl.store(y + here, tl.where(kept[:, None], new.to(old.dtype), old), inside)
 
-    @triton.jit(do_not_specialize=["batch", "ran", "rows"])
+    @triton.jit(do_not_specialize=["taken", "real", "batch", "ran", "rows"])
     def _take_rows(  # type: ignore[no-untyped-def]
         dy, taken, real, df, s, batch, ran, rows, inner,
         ROWS: tl.constexpr, COLUMNS: tl.constexpr, INDEX: tl.constexpr,

@@ -110,7 +110,7 @@ def compiled(kernel, dtype: str, capability: int, columns: int, index: str, divi
     given = dict.fromkeys(("x", "f", "y", "dy", "df"), f"*{dtype}") | ADDRESSES | {"s": "fp32"}
     given |= dict.fromkeys(options, "constexpr")
     signature = {name: given.get(name, "i32") for name in names}
-    aligned = [n for n, kind in signature.items() if kind[0] == "*" or (n == "inner" and divisible)]
+    aligned = [n for n in ("x", "f", "y", "dy", "df") if n in names] + ["inner"] * divisible
     source = triton.compiler.ASTSource(
         kernel,
         signature,

@@ -21,10 +21,26 @@ from droppath.arguments import (
 )
 from droppath.masks import group_capacity
 from droppath.scaling import scales
-from droppath_torch.arrays import dtype_text, is_captured, is_compiling, is_eager, is_plain_on_cpu
+from droppath_torch.arguments import check_captured
+from droppath_torch.arrays import (
+    dtype_text,
+    is_captured,
+    is_compiling,
+    is_eager,
+    is_plain_on_cpu,
+    to_device,
+)
 from droppath_torch.functional import check_call, draw_keep, draws_nothing, keep_prob, scale
 from droppath_torch.masks import Draw, Key, Offset, Rate, drop_threshold
-from droppath_torch.rows import DeviceRows, Rows, add_rows, pick_host_rows, pick_rows, take_rows
+from droppath_torch.rows import (
+    DeviceRows,
+    Rows,
+    add_rows,
+    pick_host_rows,
+    pick_rows,
+    send_rows,
+    take_rows,
+)
 
 Branch: TypeAlias = Callable[..., Tensor]
 
@@ -50,7 +66,8 @@ def drop_path_residual(
 
     What is dropped is not computed, where that can be. Where the host knows the mask, "row" and
     "balanced" run the branch on the kept rows and "batch" runs it or not: in eager mode, from a
-    NumPy key, from a generator of the CPU, or from `keep` on the CPU, whatever x's device.
+    NumPy key, from a generator of the CPU, or from `keep` on the CPU, whatever x's device, unless
+    drop_prob is a tensor there.
     Elsewhere, under torch.compile say, "balanced" runs it on exactly `droppath.kept_capacity` rows,
     and the others on all. The result is that of masking, for branches that treat each sample by
     itself: BatchNorm does not, and sees the rows that run. "balanced" and "row" run at least one
@@ -65,7 +82,7 @@ def drop_path_residual(
       keep: bool [B]. Where the host does not know it, "balanced" with skip=True runs kept_capacity
         rows of each group. What keep keeps beyond them is dropped silently.
       drop_prob, training, key, generator, mode, scale_by_keep, scale_at, axis, groups, offset: as
-        in `drop_path`; without a key, "row" and "batch" draw on the CPU.
+        in `drop_path`; without a key, "row" and "batch" draw on the CPU, but for a CUDA graph.
 
     Returns: tensor of x's shape, dtype and device, whatever dtype the branch returns.
     Raises: ValueError for arguments outside these ranges.
@@ -77,6 +94,23 @@ def drop_path_residual(
     Source: Huang et al. 2016, arXiv 1603.09382; Oquab et al. 2023, arXiv 2304.07193, section 5.
     """
     draw = Draw(key, keep, mode, groups, offset, generator)
+    options = skip, scale_by_keep, scale_at, axis
+    return run_residual(draw, x, branch, drop_prob, training, per_sample, *options)
+
+
+def run_residual(
+    draw: Draw,
+    x: Tensor,
+    branch: Branch,
+    drop_prob: Rate,
+    training: bool,
+    per_sample: tuple[Tensor, ...],
+    skip: bool | None,
+    scale_by_keep: bool,
+    scale_at: ScaleAt,
+    axis: int,
+) -> Tensor:
+    """Return what drop_path_residual does, for a draw whose rows may have been sent ahead."""
     at, p = check_call(x, drop_prob, draw, scale_at, axis)
     check_callable(branch)
     check_skip(skip)
@@ -89,7 +123,7 @@ def drop_path_residual(
         rows = None if not isinstance(s, Tensor) and s > 0 else _all_or_none(s, x, at)
     else:
         kept, run_all = _decide(draw, p, skip, x, at)
-        if mode == "batch" and not run_all and is_plain_on_cpu(kept) and not kept.any():
+        if draw.mode == "batch" and not run_all and is_plain_on_cpu(kept) and not kept.any():
             return x
         rows = _rows_that_run(kept, draw, p, run_all, x)
         s = scale(p, x) if scaled else 1.0
@@ -98,24 +132,29 @@ def drop_path_residual(
 
 def _decide(draw: Draw, p: Rate, skip: bool | None, x: Tensor, axis: int) -> tuple[Tensor, bool]:
     """Return the mask, and whether the branch runs on all rows; refuse before anything is drawn."""
+    if x.is_cuda:
+        check_captured(x.device, key=draw.key, keep=draw.keep, generator=draw.generator)
     batch, device = x.shape[axis], _draw_device(draw, p, x)
-    known = is_eager(x) and device.type == "cpu"
-    known = known if draw.keep is None else is_plain_on_cpu(draw.keep)
+    known = is_eager(x) if draw.keep is None else is_plain_on_cpu(draw.keep)
+    known = known and device.type == "cpu"
     why = "" if known else _why_all_rows(draw, p, skip)
     check_skip(skip, why)
     return draw_keep(draw, p, batch, device), skip is False or bool(why) or not batch
 
 
 def _draw_device(draw: Draw, p: Rate, x: Tensor) -> torch.device:
-    """Return where the mask is drawn: by the host where that can be and is of use, else with x."""
-    if isinstance(draw.key, Tensor):
-        return draw.key.device
-    if draw.generator is not None and draw.key is None:
-        return draw.generator.device
-    without_key = draw.key is None and (draw.mode == "balanced" or is_captured(x))
-    if is_compiling() or isinstance(p, Tensor) or without_key:
+    """Return where the mask gets known: on the host where that can be and is of use, else at x."""
+    if isinstance(p, Tensor) and not p.is_cpu:
         return x.device
-    return torch.device("cpu")
+    source: object = draw.key if draw.keep is None else draw.keep
+    source = draw.generator if source is None else source
+    if source is None:
+        at_x = draw.mode == "balanced" or is_compiling() or is_captured(x.device)
+    elif isinstance(source, Tensor | torch.Generator):
+        return source.device
+    else:
+        at_x = is_compiling()
+    return x.device if at_x else torch.device("cpu")
 
 
 def _why_all_rows(draw: Draw, p: Rate, skip: bool | None) -> str:
@@ -135,22 +174,21 @@ def _rows_that_run(keep: Tensor, draw: Draw, p: Rate, run_all: bool, x: Tensor) 
     Where the host knows the mask they are the kept ones, else `kept_capacity` of each group; one at
     least, so that every parameter of the branch has a gradient.
     """
-    batch, known, groups = len(keep), is_plain_on_cpu(keep), 1
+    batch, known = len(keep), is_plain_on_cpu(keep)
     run_all = run_all or draw.mode == "batch"
     if known and is_plain_on_cpu(x):
         return pick_host_rows(keep.tolist(), run_all)
     if known and keep.all():
         return None
+    if known:
+        rows = draw.rows or send_rows(keep.numpy()[None], x.device)[0]
+        return DeviceRows(rows.keep) if run_all else rows
+    keep = to_device(keep, x.device)
     if run_all:
-        capacity = batch
-    elif known:
-        capacity = max(int(keep.sum()), 1)
-    else:
-        groups = check_groups(draw.groups, batch)
-        capacity = max(group_capacity(cast(int, drop_threshold(p)), batch // groups), 1)
-    if known and keep.device != x.device:
-        return pick_rows(keep, capacity, groups).to(x.device)
-    return pick_rows(keep.to(x.device), capacity, groups)
+        return DeviceRows(keep)
+    groups = check_groups(draw.groups, batch)
+    capacity = max(group_capacity(cast(int, drop_threshold(p)), batch // groups), 1)
+    return pick_rows(keep, capacity, groups)
 
 
 def _all_or_none(q: Rate, x: Tensor, axis: int) -> Rows:

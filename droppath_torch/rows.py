@@ -7,7 +7,9 @@ it. Both keep the memory layout of x, channels_last too. Not here: the mask, and
 
 from typing import Any, NamedTuple, TypeAlias, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from droppath_torch.arrays import is_compiling, is_transformed, to_device
@@ -94,17 +96,6 @@ class DeviceRows(NamedTuple):
         df = (df * s if self.taken is None else df.mul_(s)).to(dtype)
         return torch.where(column(self.counts, df.ndim, axis), df, 0)
 
-    def to(self, device: torch.device) -> "DeviceRows":
-        """Return the same rows on a device, by one copy that the host does not wait for."""
-        parts = [part for part in self if part is not None]
-        packed = torch.cat([part.to(torch.int64) for part in parts])
-        moved = to_device(packed.numpy(), device).split([len(part) for part in parts])
-        keep, *rest = moved
-        if not rest:
-            return DeviceRows(keep.bool())
-        taken, place, real = rest
-        return DeviceRows(keep.bool(), taken, place, real.bool())
-
 
 Rows: TypeAlias = HostRows | DeviceRows
 
@@ -121,6 +112,30 @@ def pick_host_rows(keep: list[bool], all_run: bool) -> HostRows | None:
     kept = [i for i, is_kept in enumerate(keep) if is_kept]
     taken = torch.tensor(kept or [0])
     return HostRows(taken, taken[: len(kept)], None)
+
+
+def send_rows(keep: NDArray[np.bool_], device: torch.device) -> list[DeviceRows]:
+    """Return the rows that run of masks [L, B] that the host knows: those kept, one at least.
+
+    They get to the device by one copy, and there by no kernel: all are views of it.
+    """
+    layers, batch = keep.shape
+    order = np.argsort(~keep, axis=-1, kind="stable")  # kept rows first
+    place = np.maximum(keep.cumsum(-1) - 1, 0)
+    real = np.take_along_axis(keep, order, -1)
+    parts = order, place, keep, real
+    packed = np.concatenate([np.ascontiguousarray(part).view(np.uint8).ravel() for part in parts])
+    sent = to_device(torch.from_numpy(packed), device)
+    split = 2 * 8 * keep.size  # bytes of the integers, which must come first
+    integers = sent[:split].view(torch.int64).view(2, layers, batch)
+    bools = sent[split:].view(torch.bool).view(2, layers, batch)
+    counts = np.maximum(keep.sum(-1), 1).tolist()
+    return [
+        DeviceRows(bools[0, i], integers[0, i, :n], integers[1, i], bools[1, i, :n])
+        if n < batch
+        else DeviceRows(bools[0, i])
+        for i, n in enumerate(counts)
+    ]
 
 
 def pick_rows(keep: Tensor, capacity: int, groups: int) -> DeviceRows:

@@ -1,12 +1,13 @@
 """The rows that run: in which memory layout, and how they get to another device."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import droppath
 from droppath_torch import drop_path, drop_path_residual
-from droppath_torch.rows import DeviceRows, pick_rows
+from droppath_torch.rows import pick_rows, send_rows
 
 KEY = droppath.key(7)  # keeps in batch mode
 MODES = ["row", "balanced", "batch"]
@@ -84,10 +85,22 @@ def test_any_dense_layout_is_kept_whichever_axis_is_the_batch():
     assert other.stride() == x.movedim(0, 1).stride()
 
 
-@pytest.mark.parametrize(("capacity", "groups"), [(8, 1), (5, 1), (3, 2)])
-def test_rows_are_the_same_on_another_device(capacity, groups):
-    rows = pick_rows(torch.arange(8) % 3 == 1, capacity, groups)
-    moved = rows.to(torch.device("cpu"))
-    assert isinstance(moved, DeviceRows)
-    for one, other in zip(rows, moved, strict=True):
-        assert one is other is None or (one.dtype == other.dtype and torch.equal(one, other))
+def test_rows_that_are_sent_are_those_that_a_device_picks():
+    keep = np.array([np.arange(9) % 3 == 1, np.arange(9) < 0, np.arange(9) != 4, np.arange(9) < 9])
+    sent = send_rows(keep, torch.device("cpu"))
+    assert [len(rows.counts) for rows in sent] == [3, 1, 8, 9]
+    for mask, rows in zip(keep, sent, strict=True):
+        want = pick_rows(torch.from_numpy(mask), max(int(mask.sum()), 1), 1)
+        for one, other in zip(rows, want, strict=True):
+            assert one is other is None or (one.dtype == other.dtype and torch.equal(one, other))
+    assert len({rows.keep.untyped_storage().data_ptr() for rows in sent}) == 1  # one copy
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_where_all_is_kept_nothing_is_selected(mode):
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        keep = torch.ones(8, dtype=torch.bool)
+        drop_path_residual(torch.ones(8, 3), torch.neg, 0.4, keep=keep, mode=mode)
+    ran = {event.key for event in seen.key_averages()}
+    assert {"aten::neg", "aten::add"} <= ran
+    assert not ran & {"aten::where", "aten::index_select", "aten::index_add_", "aten::index_copy_"}

@@ -1,21 +1,41 @@
 """The masks of a whole model for one key: what `keyed` sets up, and its layers draw from.
 
-In eager mode the masks of all layers alike are drawn together, on the host, at the first layer's
-call: one Threefry call in place of one a layer. Under torch.compile, and where the rate is a
-tensor, they are drawn on the device, from a tensor that holds the keys. Not here: the modules.
+Where the host knows the key, the masks of all layers are drawn there at the first layer's call, and
+get to x's device by one copy. Under torch.compile, where a rate is a tensor, and where the key is
+on a device, all layers draw at once from a tensor of the key. Not here: the modules.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from droppath import masks as host_masks
 from droppath.arguments import Mode, check_groups
-from droppath.random import Words, fold_in
-from droppath_torch.arrays import in_backward, is_compiling, is_mapped, to_device
-from droppath_torch.masks import Rate, draw_on_device, drop_threshold
+from droppath.random import as_key as as_host_key
+from droppath.random import fold_in as fold_in_on_host
+from droppath_torch.arguments import check_captured
+from droppath_torch.arrays import (
+    in_backward,
+    is_captured,
+    is_compiling,
+    is_mapped,
+    is_plain_on_cpu,
+    to_device,
+)
+from droppath_torch.masks import (
+    Drawn,
+    Key,
+    Rate,
+    as_key,
+    check_words,
+    draw_on_device,
+    drop_threshold,
+    fold_in,
+)
+from droppath_torch.rows import DeviceRows, send_rows
 
 OUTSIDE_KEYED = (
     "backward must run within the keyed() block of its forward, since activation checkpointing "
@@ -31,46 +51,111 @@ class Layer(Protocol):
     groups: int
 
 
+How: TypeAlias = tuple[Mode, int, Rate]  # a layer draws
+
+
+class LayerMask(NamedTuple):
+    """The mask of a layer's call, bool [B]: on the host if its rows are on their way to x."""
+
+    keep: Tensor | None
+    rows: DeviceRows | None = None
+
+
+NONE_DUE = LayerMask(None)
+
+
+class HostMasks(NamedTuple):
+    """The masks of all layers that the host could draw for a batch size."""
+
+    how: dict[int, How]  # by layer, as it was when it was drawn
+    masks: NDArray[np.bool_]  # [L, B]
+    keep: tuple[Tensor, ...]  # the same
+    sent: dict[torch.device, list[DeviceRows]]
+
+
 class StepMasks:
     """The masks of all layers for one key, drawn together for each batch size that is met."""
 
-    def __init__(self, layers: list[Layer], key: Words, offset: int, device: torch.device) -> None:
+    def __init__(self, layers: list[Layer], key: Key, offset: int, device: torch.device) -> None:
         self.layers = layers
-        self.keys = fold_in(key, np.arange(len(layers), dtype=np.uint32))
-        self.offset = offset
-        words = np.concatenate([self.keys.astype(np.int64), np.full((len(layers), 1), offset)], 1)
-        self.words = to_device(words, device)  # int64 [L, 3]: each layer's key, and the offset
-        self.of_host: dict[tuple[object, ...], tuple[list[float], tuple[Tensor, ...]]] = {}
-        self.of_device: dict[tuple[object, ...], tuple[Tensor, ...]] = {}
+        self.first_row = offset
+        self.host_keys: NDArray[np.uint32] | None = None
+        self.of_host: dict[int, HostMasks] = {}
+        self.of_device: dict[tuple[object, ...], Drawn] = {}
+        if isinstance(key, Tensor):
+            check_words(key)
+        if isinstance(key, Tensor) and not is_plain_on_cpu(key):
+            self.key = key  # as it is: a CUDA graph reads it at each replay
+            self.offset = torch.full((), offset, dtype=torch.int64, device=key.device)
+        else:  # data of a compiled program
+            words = _host_words(key)
+            check_captured(device, key=words)
+            self.host_keys = fold_in_on_host(words, np.arange(len(layers), dtype=np.uint32))
+            source = to_device(torch.tensor([*words.tolist(), offset]), device)
+            self.key, self.offset = source[:2], source[2]
 
-    def on_host(self, index: int, batch: int, device: torch.device) -> Tensor:
-        """Return the mask of a layer, drawn with all others of its mode and groups: bool [B]."""
+    def on_host(self, index: int, batch: int, device: torch.device) -> LayerMask:
+        """Return the mask of a layer; where x is on another device, with its rows there."""
+        drawn = self.of_host.get(batch)
+        if drawn is None or drawn.how.get(index) != self._how(index):
+            drawn = self.of_host[batch] = self._draw_on_host(index, batch)
+        if device.type == "cpu":
+            return LayerMask(drawn.keep[index])
+        if device not in drawn.sent:
+            drawn.sent[device] = send_rows(drawn.masks, device)
+        return LayerMask(drawn.keep[index], drawn.sent[device][index])
+
+    def _how(self, index: int) -> How:
         layer = self.layers[index]
-        alike = layer.mode, layer.groups, batch, device
-        if alike not in self.of_host or self.of_host[alike][0][index] != layer.drop_prob:
-            rates = [0.0 if isinstance(p := each.drop_prob, Tensor) else p for each in self.layers]
-            masks = host_masks.keep_mask(
-                self.keys,
-                np.array(rates),
-                batch,
-                mode=layer.mode,
-                groups=layer.groups,
-                offset=self.offset,
-            )
-            self.of_host[alike] = rates, to_device(masks, device).unbind()
-        return self.of_host[alike][1][index]
+        return layer.mode, layer.groups, layer.drop_prob
 
-    def on_device(self, index: int, batch: int, device: torch.device) -> Tensor:
-        """Return the same mask, drawn from the tensor of the keys and the tensors of rates."""
-        mode, groups = self.layers[index].mode, self.layers[index].groups
-        if (alike := (mode, groups, batch, device)) not in self.of_device:
-            group_size = batch // check_groups(groups, batch)
-            at, thresholds = self.words.device, [drop_threshold(e.drop_prob) for e in self.layers]
-            column = torch.stack([torch.as_tensor(t, device=at) for t in thresholds])[:, None]
-            keys, offset = self.words[:, :2], self.words[0, 2]
-            masks = draw_on_device(keys, column, batch, mode, group_size, offset)
-            self.of_device[alike] = masks.to(device).unbind()
-        return self.of_device[alike][index]
+    def _draw_on_host(self, index: int, batch: int) -> HostMasks:
+        """Draw for all layers that can, those of a mode and groups by one Threefry call.
+
+        One that cannot, since its groups do not divide this batch say, is refused at its own call.
+        """
+        assert self.host_keys is not None
+        how, drawn = [self._how(i) for i in range(len(self.layers))], dict[int, How]()
+        by_host = [i for i, (_, _, p) in enumerate(how) if not isinstance(p, Tensor)]
+        masks = np.ones((len(how), batch), bool)
+        for first in (index, *by_host):
+            if first in drawn:
+                continue
+            mode, groups, _ = how[first]
+            alike = [i for i in by_host if how[i][:2] == (mode, groups)]
+            keys, rates = self.host_keys[alike], np.array([how[i][2] for i in alike])
+            try:
+                masks[alike] = host_masks.keep_mask(
+                    keys, rates, batch, mode=mode, groups=groups, offset=self.first_row
+                )
+            except (TypeError, ValueError):
+                if first == index:
+                    raise
+            else:
+                drawn |= {i: how[i] for i in alike}
+        return HostMasks(drawn, masks, torch.from_numpy(masks).unbind(), {})
+
+    def on_device(self, index: int, batch: int, device: torch.device) -> LayerMask:
+        """Return the same mask on x's device, from the tensor of the key."""
+        mode, groups, p = self._how(index)
+        group_size = batch // check_groups(groups, batch)
+        # what was drawn before a CUDA graph would stay in it
+        alike = mode, groups, batch, device, is_captured(device)
+        if alike not in self.of_device:
+            keys = fold_in(as_key(to_device(self.key, device)), len(self.layers))  # KEY-7
+            # a number of the CPU goes along with the kernels
+            offset = self.offset if self.offset.is_cpu else to_device(self.offset, device)
+            self.of_device[alike] = draw_on_device(keys, batch, mode, group_size, offset)
+        order, up = self.of_device[alike]
+        one = Drawn(order[index], None if up is None else up[index])
+        return LayerMask(one.kept(drop_threshold(p), group_size))
+
+
+def _host_words(key: Key) -> NDArray[np.uint32]:
+    """Return the two words of a key that the host knows."""
+    if isinstance(key, Tensor):
+        return as_key(key).numpy().astype(np.uint32)
+    return as_host_key(key, several=False)
 
 
 class LayerKey:
@@ -81,14 +166,17 @@ class LayerKey:
         self.index = index
         self.called = False
 
-    def keep_mask(self, batch: int, of_x: torch.device, device: torch.device) -> Tensor:
-        """Return the layer's mask, bool [B]: on device if the host draws it, else on x's."""
+    def keep_mask(self, batch: int, device: torch.device) -> LayerMask:
+        """Return the layer's mask, for x on a device."""
+        masks = self.masks
         if is_compiling():
-            return self.masks.on_device(self.index, batch, of_x)
+            return masks.on_device(self.index, batch, device)
         self._check_first_call()
-        if isinstance(self.masks.layers[self.index].drop_prob, Tensor):
-            return self.masks.on_device(self.index, batch, of_x)
-        return self.masks.on_host(self.index, batch, device)
+        if masks.host_keys is not None:
+            check_captured(device, key=masks.host_keys)
+            if not isinstance(masks.layers[self.index].drop_prob, Tensor):
+                return masks.on_host(self.index, batch, device)
+        return masks.on_device(self.index, batch, device)
 
     def _check_first_call(self) -> None:
         if is_mapped():

@@ -187,7 +187,7 @@ def add_torch_models():
     model = torch.nn.Sequential(*[droppath_torch.DropPath(0.5) for _ in range(3)])
     right, state = {"model": model, "key": KEY}, partial(layers, model)
 
-    kinds = {"key": "key host_key none"}
+    kinds = {"key": "key none"}
     subject("droppath_torch.keyed", run_keyed, right, "model key offset x", state=state, **kinds)
     right = {"model": model, "rates": 0.5}
     f, kinds = droppath_torch.set_drop_probs, {"model": "model no_droppath"}
