@@ -167,6 +167,15 @@ def run_elsewhere(devices: FakeDevices) -> str:
     return "" if at == [1, 1, 1] and devices.current == 0 else f"launched on {at}"
 
 
+def run_evaluation(call, rate, devices: FakeDevices) -> str:
+    x, how = images(), {"scale_at": "eval"}
+    if call == "drop_path":
+        y = drop_path(x, RATES[rate](), False, **how)
+    else:
+        y = drop_path_residual(x, torch.neg, RATES[rate](), False, **how)
+    return "" if is_last(y) and not devices.pinned else f"{len(devices.pinned)} copies"
+
+
 def run_long(devices: FakeDevices) -> str:
     x = torch.empty(4, 70_000_000, dtype=torch.bfloat16, device=CUDA)
     with torch.no_grad():
@@ -196,6 +205,10 @@ CASES = {
         for mode, (name, how) in product(("row", "balanced"), LAUNCHES.items())
     },
     **{f"kept | {mode}": partial(finding, partial(run_kept, mode)) for mode in MODES},
+    **{
+        f"evaluation | {call} | {rate}": partial(finding, partial(run_evaluation, call, rate))
+        for call, rate in product(("drop_path", "residual"), RATES)
+    },
     "keyed outside": partial(finding, run_keyed_outside),
     "elsewhere": partial(finding, run_elsewhere),
     "long": partial(finding, run_long),

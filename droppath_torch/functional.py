@@ -69,7 +69,8 @@ def drop_path(
       groups, offset: as in `keep_mask`.
 
     Returns: tensor of x's shape, dtype and device.
-    Raises: ValueError for arguments outside these ranges.
+    Raises: ValueError for arguments outside these ranges, and in a CUDA graph for a key, keep or
+      generator of the host, whose mask each replay would repeat.
 
     >>> import droppath
     >>> drop_path(torch.ones(4), 0.5, key=droppath.key(0))

@@ -35,7 +35,8 @@ def keyed(model: nn.Module, key: Key, *, offset: SupportsIndex = 0) -> Iterator[
       offset: global index of the batch's first row, for a shard or a micro-batch.
 
     Raises: ValueError for another model, key or offset; and, in eager mode, if a DropPath is called
-      twice in one block, or under torch.func.vmap, since several samples would share one mask.
+      twice in one block, or under torch.func.vmap, since several samples would share one mask,
+      or in a CUDA graph with a key of the host, whose masks each replay would repeat.
 
     >>> import droppath
     >>> model = nn.Sequential(DropPath(0.5), DropPath(0.5))

@@ -289,3 +289,11 @@ def test_a_key_in_a_tensor_is_the_key(dtype):
     with keyed(model, key, offset=12):
         got = masks(model, 12)
     assert got == [want_mask(KEY, i, layer, 12, 12) for i, layer in enumerate(model)]
+
+
+def test_a_layer_that_cannot_draw_is_no_hindrance_to_the_others():
+    model = nn.Sequential(DropPath(0.37), DropPath(0.37, mode="balanced", groups=3))
+    with keyed(model, KEY, offset=4):
+        assert masks(model[:1], 8) == [want_mask(KEY, 0, model[0], 8, 4)]
+        with pytest.raises(ValueError, match=r"^groups must divide the batch"):
+            model[1](torch.ones(8))

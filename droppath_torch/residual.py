@@ -85,7 +85,7 @@ def drop_path_residual(
         in `drop_path`; without a key, "row" and "batch" draw on the CPU, but for a CUDA graph.
 
     Returns: tensor of x's shape, dtype and device, whatever dtype the branch returns.
-    Raises: ValueError for arguments outside these ranges.
+    Raises: ValueError for arguments outside these ranges, and in a CUDA graph as `drop_path`.
 
     >>> import droppath
     >>> drop_path_residual(torch.ones(4), torch.neg, 0.5, key=droppath.key(0))

@@ -86,13 +86,13 @@ class StepMasks:
             check_words(key)
         if isinstance(key, Tensor) and not is_plain_on_cpu(key):
             self.key = key  # as it is: a CUDA graph reads it at each replay
-            self.offset = torch.full((), offset, dtype=torch.int64, device=key.device)
-        else:  # data of a compiled program
+            self.offset = torch.full((1,), offset, dtype=torch.int64, device=key.device)
+        else:
             words = _host_words(key)
             check_captured(device, key=words)
             self.host_keys = fold_in_on_host(words, np.arange(len(layers), dtype=np.uint32))
-            source = to_device(torch.tensor([*words.tolist(), offset]), device)
-            self.key, self.offset = source[:2], source[2]
+            # data of a compiled program: the key, and the offset
+            self.source = to_device(torch.tensor([*words.tolist(), offset]), device)
 
     def on_host(self, index: int, batch: int, device: torch.device) -> LayerMask:
         """Return the mask of a layer; where x is on another device, with its rows there."""
@@ -142,10 +142,12 @@ class StepMasks:
         # what was drawn before a CUDA graph would stay in it
         alike = mode, groups, batch, device, is_captured(device)
         if alike not in self.of_device:
-            keys = fold_in(as_key(to_device(self.key, device)), len(self.layers))  # KEY-7
-            # a number of the CPU goes along with the kernels
-            offset = self.offset if self.offset.is_cpu else to_device(self.offset, device)
-            self.of_device[alike] = draw_on_device(keys, batch, mode, group_size, offset)
+            if self.host_keys is None:
+                key, offset = to_device(self.key, device), to_device(self.offset, device)
+            else:
+                key, offset = to_device(self.source, device).split([2, 1])
+            keys = fold_in(as_key(key), len(self.layers))  # KEY-7
+            self.of_device[alike] = draw_on_device(keys, batch, mode, group_size, offset[0])
         order, up = self.of_device[alike]
         one = Drawn(order[index], None if up is None else up[index])
         return LayerMask(one.kept(drop_threshold(p), group_size))
