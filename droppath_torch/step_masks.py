@@ -101,6 +101,7 @@ class StepMasks:
             drawn = self.of_host[batch] = self._draw_on_host(index, batch)
         if device.type == "cpu":
             return LayerMask(drawn.keep[index])
+        check_captured(device, key=self.host_keys)
         if device not in drawn.sent:
             drawn.sent[device] = send_rows(drawn.masks, device)
         return LayerMask(drawn.keep[index], drawn.sent[device][index])
@@ -139,6 +140,7 @@ class StepMasks:
         """Return the same mask on x's device, from the tensor of the key."""
         mode, groups, p = self._how(index)
         group_size = batch // check_groups(groups, batch)
+        check_captured(device, key=self.host_keys)
         # what was drawn before a CUDA graph would stay in it
         alike = mode, groups, batch, device, is_captured(device)
         if alike not in self.of_device:
@@ -174,11 +176,9 @@ class LayerKey:
         if is_compiling():
             return masks.on_device(self.index, batch, device)
         self._check_first_call()
-        if masks.host_keys is not None:
-            check_captured(device, key=masks.host_keys)
-            if not isinstance(masks.layers[self.index].drop_prob, Tensor):
-                return masks.on_host(self.index, batch, device)
-        return masks.on_device(self.index, batch, device)
+        if masks.host_keys is None or isinstance(masks.layers[self.index].drop_prob, Tensor):
+            return masks.on_device(self.index, batch, device)
+        return masks.on_host(self.index, batch, device)
 
     def _check_first_call(self) -> None:
         if is_mapped():
