@@ -60,3 +60,10 @@ def check_copied(branch: object) -> None:
             "branch must be a module or a bound method to be copied: a function that holds "
             f"modules computes with the original's, got {branch!r}"
         )
+
+
+def check_nothing_given(**given: object) -> None:
+    """Raise if a call whose branch has begun is given what its mask would have come from."""
+    for name, value in given.items():
+        if value is not None and not (isinstance(value, int) and value == 0):
+            raise ValueError(f"{name} must not be given where a branch is skipped, got {value!r}")

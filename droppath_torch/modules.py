@@ -17,11 +17,13 @@ from droppath.arguments import (
     check_options,
     check_skip,
 )
-from droppath_torch.arguments import check_copied, check_generator
+from droppath.scaling import scales
+from droppath_torch.arguments import check_copied, check_generator, check_nothing_given
 from droppath_torch.arrays import dtype_text, in_backward, is_compiling
-from droppath_torch.functional import drop_path, is_zero
+from droppath_torch.functional import drop_path, is_zero, scale
 from droppath_torch.masks import Draw, Key, Offset, Rate, check_rate
 from droppath_torch.residual import Branch, run_residual
+from droppath_torch.spread import Begun
 from droppath_torch.step_masks import NONE_DUE, OUTSIDE_KEYED, LayerKey, LayerMask
 from droppath_torch.traced import ScriptedDropPath, record_residual
 
@@ -55,6 +57,9 @@ class DropPath(nn.Module):
     default_mode: Mode = "row"
     layer_key: LayerKey | None = None  # set by `keyed`, for as long as it lasts
     was_keyed: bool = False  # whether the latest forward may have been within a `keyed` that ended
+    why_masked: str | None = None  # set by `skip_dropped`: why a branch is computed, "" if none is
+    is_open: bool = False  # whether the forward of a block runs whose branches are skipped
+    begun: Begun | None = None  # what a branch runs on that has begun there, and ends here
 
     def __init__(
         self,
@@ -99,6 +104,9 @@ class DropPath(nn.Module):
         the surrounding `keyed`, or from `generator`, the first that is given.
         """
         p = check_rate(self.drop_prob)
+        if self.begun is not None:
+            check_nothing_given(key=key, keep=keep, offset=offset)
+            return self._end_branch(x, p)
         if key is None and keep is None:
             keep, rows = self._keyed_mask(x, p, offset)
             keep = keep if rows is None else rows.keep
@@ -116,6 +124,13 @@ class DropPath(nn.Module):
             groups=self.groups,
             offset=offset,
         )
+
+    def _end_branch(self, x: Tensor, p: Rate) -> Tensor:
+        """Return the whole batch of what a branch made of the rows that it began with."""
+        begun, self.begun = self.begun, None
+        assert begun is not None
+        s = scale(p, x) if scales(True, self.scale_by_keep, self.scale_at) else 1.0
+        return begun.spread(x, s, check_axis(self.axis, x.shape, dtype_text(x)))
 
     def _keyed_mask(self, x: Tensor, p: Rate, offset: Offset) -> LayerMask:
         """Return the mask of the surrounding `keyed`; none if none is due."""
@@ -136,8 +151,8 @@ class DropPath(nn.Module):
         return NONE_DUE
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle holds: nothing of a surrounding `keyed`."""
-        passing = "layer_key", "was_keyed"
+        """Return what a copy or a pickle holds: nothing of a surrounding `keyed` or forward."""
+        passing = "layer_key", "was_keyed", "is_open", "begun"
         return {name: value for name, value in self.__dict__.items() if name not in passing}
 
     def __prepare_scriptable__(self) -> nn.Module:

@@ -130,6 +130,15 @@ def run_residual(
     return _add_kept(branch, x, per_sample, rows, s, at)
 
 
+def rows_of_branch(draw: Draw, p: Rate, skip: bool | None, x: Tensor, axis: int) -> Rows | None:
+    """Return which rows of x a branch runs on, for whom adds elsewhere; None if all, and all count.
+
+    What `check_call` checks is checked.
+    """
+    kept, run_all = _decide(draw, p, skip, x, axis)
+    return _rows_that_run(kept, draw, p, run_all, x)
+
+
 def _decide(draw: Draw, p: Rate, skip: bool | None, x: Tensor, axis: int) -> tuple[Tensor, bool]:
     """Return the mask, and whether the branch runs on all rows; refuse before anything is drawn."""
     if x.is_cuda:

@@ -4,6 +4,7 @@ A subject is named for what is called, `droppath_torch.DropPath called without a
 word is the public name. The wrong values are in wrong_values.toml. Not here: what must happen.
 """
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -180,6 +181,14 @@ def run_keyed(model, key=KEY, offset=0, x=TORCH):
         model(x)
 
 
+def call_skip_dropped(x, model, undo):
+    """Skip a copy's branches, since a model may be skipped once; or undo it."""
+    made, example = copy.deepcopy(model), [x]
+    if isinstance(undo, bool | np.bool_) and undo:
+        made, example = droppath_torch.skip_dropped(made, x), []
+    droppath_torch.skip_dropped(made, *example, undo=undo)
+
+
 def add_torch_models():
     def layers(model):
         return [m.__getstate__() for m in model.modules()]  # less what keyed leaves
@@ -192,6 +201,11 @@ def add_torch_models():
     right = {"model": model, "rates": 0.5}
     f, kinds = droppath_torch.set_drop_probs, {"model": "model no_droppath"}
     subject("droppath_torch.set_drop_probs", f, right, "model rates", state=state, **kinds)
+
+    right = {"model": model, "undo": False}
+    f = partial(call_skip_dropped, TORCH)
+    kinds |= {"undo": "flag none"}
+    subject("droppath_torch.skip_dropped", f, right, "model undo", state=state, **kinds)
     subject("droppath_torch.convert", droppath_torch.convert, {"model": model}, "model")
 
 

@@ -88,6 +88,7 @@ TORCH_ONLY = {
         "_needs_functions": "autograd records only what requires a gradient",
     },
     "residual": {
+        "rows_of_branch": "skip_dropped runs branches in others' code",
         "run_residual": "keyed has sent the rows of its masks ahead",
         "_draw_device": "PyTorch may draw on the host or on a device",
         "_all_or_none": "a branch that counts for nothing runs by DeviceRows",
