@@ -1,4 +1,4 @@
-"""A model whose dropped branches are skipped, under compilers, checkpointing, transforms and DDP."""
+"""A model that skips what it drops, under compilers, checkpointing, transforms and DDP."""
 
 import copy
 import warnings
@@ -10,13 +10,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import droppath
-from droppath_torch import DropPath, keyed, skip_dropped
+from droppath_torch import drop_path, keyed, skip_dropped
+from droppath_torch.functional_test import same_bits
 from droppath_torch.skipping_test import (
     CLOSE,
     KEY,
     Block,
     InPlace,
-    Twice,
     assert_agree,
     example,
     made,
@@ -24,6 +24,7 @@ from droppath_torch.skipping_test import (
     results,
     rows_in,
 )
+from droppath_torch.trial import fixed_masks
 
 
 class Recomputed(nn.Module):
@@ -132,31 +133,29 @@ def test_transforms_give_the_gradient_of_backward():
 
 
 def test_torch_fx_traces_the_block_as_one_that_masks():
-    model = made(Block)
-    skip_dropped(model, example(Block()))
-    graph = fx.symbolic_trace(model[1])
-    assert [n.name for n in graph.graph.nodes if n.target is torch.Tensor.index_select] == []
-    x = example(Block())
-    model.eval(), graph.eval()
-    torch.testing.assert_close(graph(x), model[1](x), **CLOSE)
+    model = made(InPlace)
+    x = example(model[0])
+    skip_dropped(model, x)
+    graph = fx.symbolic_trace(model)
+    called = [node.target for node in graph.graph.nodes if node.op == "call_function"]
+    assert called.count(drop_path) == 2
+    assert not model[0].stochastic_depth.is_open
+    with torch.random.fork_rng():
+        want = skip_dropped(model, undo=True)(x)
+    assert same_bits(graph(x), want)  # by the same draw
 
 
 def test_a_second_derivative_is_that_of_masking():
-    masked = made(Twice)
-    skipped, x = copy.deepcopy(masked), example(Block()).requires_grad_()
+    masked = made(InPlace)
+    skipped, x = copy.deepcopy(masked), example(masked[0]).requires_grad_()
     skip_dropped(skipped, x.detach())
     both = []
     for model in (skipped, masked):
-        for drop in model.modules():
-            if isinstance(drop, DropPath):
-                drop.drop_prob = 0.0
-        model[0].drop_path.drop_prob = 0.9
-        torch.manual_seed(1)
-        y = model(x).square().sum()
-        (dx,) = torch.autograd.grad(y, x, create_graph=True)
-        (ddx,) = torch.autograd.grad(dx.square().sum(), x)
-        both.append(ddx.ne(0).any())
-    assert all(both)
+        with fixed_masks(model):
+            (dx,) = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)
+            both.append(torch.autograd.grad(dx.square().sum(), x)[0])
+    torch.testing.assert_close(*both, rtol=1e-11, atol=1e-11)
+    assert both[0].ne(0).any()
 
 
 def test_under_DistributedDataParallel_the_gradients_are_the_same(tmp_path):

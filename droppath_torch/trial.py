@@ -4,6 +4,7 @@ Put back are torch's generators, the buffers, the gradients, and the attributes 
 module holds in lists or dictionaries of its own, and Python's and NumPy's generators, are not.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,8 @@ def put_back(model: nn.Module) -> Iterator[None]:
     grads = [(p, p.grad) for p in model.parameters()]
     devices = {p.get_device() for p, _ in grads if p.is_cuda}
     try:
-        with torch.random.fork_rng(sorted(devices)):
+        with torch.random.fork_rng(sorted(devices)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of runs that are no training
             yield
     finally:
         for now, before, buffers, buffers_before in held:
