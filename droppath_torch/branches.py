@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from droppath.arguments import check_axis
-from droppath_torch.arrays import dtype_text
 from droppath_torch.hooks import Arguments, Begins, Follows, Place
 from droppath_torch.modules import DropPath, DropPathResidual
 
@@ -134,9 +132,8 @@ def rows_of(call: Call) -> int:
 
 
 def _rows(value: Any, axis: int) -> int:
-    if not isinstance(value, Tensor) or not -value.ndim <= axis < value.ndim:
-        return 0
-    return value.shape[check_axis(axis, value.shape, dtype_text(value))]
+    has_axis = isinstance(value, Tensor) and -value.ndim <= axis < value.ndim
+    return value.shape[axis] if has_axis else 0
 
 
 def _given_by_sample(call: Call, rows: int) -> list[Place]:

@@ -137,7 +137,8 @@ def unhook(model: nn.Module) -> None:
                 del hooks[k]
                 module._forward_pre_hooks_with_kwargs.pop(k, None)
         if isinstance(module, DropPath):  # of a forward that was broken off
-            module.is_open, module.begun = False, None
+            vars(module).pop("is_open", None)
+            vars(module).pop("begun", None)
 
 
 def _at(args: tuple[Any, ...], kwargs: Mapping[str, Any], at: Place) -> Any:
