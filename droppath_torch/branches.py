@@ -106,7 +106,7 @@ def starts(block: Call, index: int) -> Iterator[Start]:
     """Yield where the branch may begin whose DropPath is the block's call of this index.
 
     First come the calls since the DropPath before, then those before it. Each is tried with the
-    per-sample arguments gathered, then without.
+    per-sample arguments gathered, then without. A later one must have weights to save.
     """
     drop = block.calls[index].module
     assert isinstance(drop, DropPath)
@@ -119,6 +119,8 @@ def starts(block: Call, index: int) -> Iterator[Start]:
         if at is None or is_drop(call.module):
             continue
         later = [c for c in block.calls[i + 1 : index] if not is_drop(c.module)]
+        if i != first and not any(map(_has_weights, (call, *later))):
+            continue
         given = {id(c): _given_by_sample(c, rows) for c in (call, *later)}
         yield _start(drop, call, at, later, given)
         if any(given.values()):
@@ -144,6 +146,10 @@ def _given_by_sample(call: Call, rows: int) -> list[Place]:
         return any(_rows(v, 0) == rows for v in each)
 
     return [place for place, value in call.places.items() if has_rows(value)]
+
+
+def _has_weights(call: Call) -> bool:
+    return any(p.ndim > 1 for p in call.module.parameters())
 
 
 def _shape_of(x: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ class DropPath(nn.Module):
     layer_key: LayerKey | None = None  # set by `keyed`, for as long as it lasts
     was_keyed: bool = False  # whether the latest forward may have been within a `keyed` that ended
     why_masked: str | None = None  # set by `skip_dropped`: why a branch is computed, "" if none is
+    skips_from: tuple[str, ...] = ()  # and the modules where those begin that are not
     is_open: bool = False  # whether the forward of a block runs whose branches are skipped
     begun: Begun | None = None  # what a branch runs on that has begun there, and ends here
 

@@ -134,9 +134,22 @@ def test_what_can_be_skipped_of_a_branch_is():
     x, skipped = example(masked), copy.deepcopy(masked)
     skip_dropped(skipped, x)
     assert reasons(skipped) == [""]
+    assert skipped[0].drop_path.skips_from == ("0.mlp",)
     assert rows_in(skipped[0].norm, lambda: skipped(x)) == [B]
     assert rows_in(skipped[0].mlp, lambda: skipped(x))[0] < B
     assert_agree(skipped, masked, x)
+
+
+def test_an_end_without_weights_is_not_worth_it():
+    class Ends(One):
+        def forward(self, x):
+            return x + self.drop_path(self.scale(self.branch(self.norm(x))))
+
+    model = nn.Sequential(Ends(nn.Linear(WIDTH, WIDTH), OverTokens()))
+    model[0].scale = Scale()
+    skip_dropped(model.double(), example(model))
+    assert reasons(model)[0].startswith("BatchNorm1d mixes the samples: ")
+    assert model[0].drop_path.skips_from == ()
 
 
 def test_one_DropPath_of_several_blocks_is_skipped_where_it_may_be():
@@ -217,8 +230,11 @@ def test_after_the_trial_all_but_the_hooks_is_as_it_was():
     assert x.grad is not None
 
 
+ASKED = "why_masked", "skips_from"  # what skip_dropped tells
+
+
 def held(module):
-    return {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "why_masked"}
+    return {k: v for k, v in vars(module).items() if not k.startswith("_") and k not in ASKED}
 
 
 def test_a_forward_that_breaks_off_leaves_nothing_behind():

@@ -42,8 +42,9 @@ def skip_dropped(model: nn.Module, *example: Any, undo: bool = False, **keywords
     code, whose DropPaths are ours (see `convert`). The model is run on the example, to see where
     each branch begins, and each block on the example with noise, twice or more. A branch is skipped
     if block and gradients are masking's, within rounding; else it stays masked, and its DropPath's
-    `why_masked` says why ("" if all its calls are skipped). So branches that mix samples, as
-    BatchNorm in training does, stay as they are.
+    `why_masked` says why ("" if all its calls are skipped). So what mixes samples, as BatchNorm in
+    training does, stays as it is; what comes after it in a branch may be skipped: `skips_from`
+    has the names of the modules from which on rows are left out.
 
     What runs are the kept rows in eager mode, `droppath.kept_capacity` of them under torch.compile
     in mode "balanced", which is the mode to convert with; "batch" is not skipped. State dict,
@@ -76,15 +77,17 @@ def skip_dropped(model: nn.Module, *example: Any, undo: bool = False, **keywords
         unhook(model)
         for drop in drops:
             vars(drop).pop("why_masked", None)
+            vars(drop).pop("skips_from", None)
         return model
     try:
         with put_back(model), WithoutDropout():
-            why = _skip(model, drops, example, keywords)
+            why, begun = _skip(model, drops, example, keywords)
     except BaseException:
         unhook(model)
         raise
     for drop in drops:
         drop.why_masked = "; ".join(dict.fromkeys(why[drop]))
+        drop.skips_from = tuple(name for name, m in model.named_modules() if (m, drop) in begun)
     return model
 
 
@@ -109,8 +112,11 @@ def _check(model: nn.Module, undo: bool, given: bool) -> list[DropPath]:
 
 def _skip(
     model: nn.Module, drops: list[DropPath], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[DropPath, list[str]]:
-    """Hook all branches that may be skipped. Returns for each DropPath why others may not."""
+) -> tuple[dict[DropPath, list[str]], set[tuple[nn.Module, nn.Module]]]:
+    """Hook all branches that may be skipped. Returns for each DropPath why others may not.
+
+    And where branches begin, each with its DropPath.
+    """
     left_alone = {drop for drop in drops if drop.mode == "batch"}
     why = {drop: ["mode is 'batch'"] if drop in left_alone else [] for drop in drops}
     calls = _record(model, drops, args, kwargs)
@@ -129,7 +135,7 @@ def _skip(
         unhook(model)
         for drop in drops:
             why[drop].append(f"the blocks agree, but {wrong}")
-    return why
+    return why, set() if wrong else trials.begun
 
 
 def _record(

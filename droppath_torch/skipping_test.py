@@ -151,13 +151,23 @@ def rows_in(module, run):
     return seen
 
 
-@pytest.mark.parametrize("make", [Block, Twice, InPlace, Parallel])
+STARTS = {
+    Block: ["norm1", "norm2"],
+    Twice: ["norm1", "norm2"],
+    InPlace: ["block"],
+    Parallel: ["branches.0.0", "branches.1.0"],
+}
+
+
+@pytest.mark.parametrize("make", STARTS)
 def test_a_branch_is_skipped_and_the_numbers_are_those_of_masking(make):
     masked = made(make)
     skipped, x = copy.deepcopy(masked), example(masked[0])
     assert skip_dropped(skipped, x) is skipped
     assert reasons(skipped) == [""] * len(reasons(masked))
     assert reasons(masked)[0] is None
+    begins = [name for m in skipped.modules() for name in getattr(m, "skips_from", ())]
+    assert begins == [f"{i}.{name}" for i in range(2) for name in STARTS[make]]
     assert_agree(skipped, masked, x)
 
 
