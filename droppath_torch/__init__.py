@@ -5,6 +5,7 @@ from droppath_torch.keyed import keyed
 from droppath_torch.masks import keep_mask
 from droppath_torch.modules import DropPath, DropPathResidual
 from droppath_torch.residual import drop_path_residual
+from droppath_torch.summary import summary
 from droppath_torch.surgery import convert, set_drop_probs
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "keep_mask",
     "keyed",
     "set_drop_probs",
+    "summary",
 ]

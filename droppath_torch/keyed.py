@@ -16,6 +16,7 @@ from torch import nn
 from droppath.arguments import check_below
 from droppath_torch.arguments import check_module
 from droppath_torch.calls import watched
+from droppath_torch.foreign import check_draws
 from droppath_torch.masks import Key
 from droppath_torch.modules import DropPath
 from droppath_torch.step_masks import LayerKey, StepMasks
@@ -41,11 +42,12 @@ def keyed(model: nn.Module, key: Key, *, offset: SupportsIndex = 0) -> Iterator[
         a device the masks are drawn there, unread: in a CUDA graph, of the key at each replay.
       offset: global index of the batch's first row, for a shard or a micro-batch.
 
-    Raises: ValueError for another model, key or offset; in eager mode also where a second forward
-      calls a DropPath, under torch.func.vmap, since several samples would share one mask, and in a
-      CUDA graph with a key of the host, whose masks each replay would repeat. RuntimeError for a
-      recomputation outside the block, and for one of a layer with several calls where it cannot be
-      known which it repeats: within nested checkpoints, or by other means than
+    Raises: ValueError for another key or offset; for a model that holds no DropPath, or one of
+      another library, or that is seen to call such a function; in eager mode also where a second
+      forward calls a DropPath, under torch.func.vmap, since several samples would share one mask,
+      and in a CUDA graph with a key of the host, whose masks each replay would repeat. RuntimeError
+      for a recomputation outside the block, and for one of a layer with several calls where it
+      cannot be known which it repeats: within nested checkpoints, or by other means than
       torch.utils.checkpoint.
 
     >>> import droppath
@@ -55,6 +57,7 @@ def keyed(model: nn.Module, key: Key, *, offset: SupportsIndex = 0) -> Iterator[
     tensor([4., 4., 0., 0.])
     """
     check_module(model)
+    check_draws(model)
     layers = [module for module in model.modules() if isinstance(module, DropPath)]
     device = next(model.parameters(), torch.empty(0)).device
     first = check_below(offset, "offset", 1 << 63, "2**63")  # a tensor holds it as int64
