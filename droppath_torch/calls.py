@@ -53,10 +53,14 @@ def watched(model: nn.Module) -> Iterator[Forwards]:
     """Count the forwards of a model, for as long as the block lasts.
 
     By hooks in their places and not by `register_forward_pre_hook`, which names each one anew: then
-    torch.compile would compile again at each block.
+    torch.compile would compile again at each block. It cannot trace that a hook is set; where the
+    block itself is compiled all in it counts as one forward.
     """
-    held, forwards = vars(model), Forwards()
-    outer = held.get(NAME)
+    outer, forwards = getattr(model, NAME, None), Forwards()
+    if is_compiling():
+        forwards.begun = forwards.depth = 1
+        yield forwards
+        return
     places: tuple[dict[Any, Any], ...] = (
         model._forward_pre_hooks,
         model._forward_hooks,
@@ -64,15 +68,16 @@ def watched(model: nn.Module) -> Iterator[Forwards]:
     )
     for hooks, hook in zip(places, (_begin, _end, True), strict=True):
         hooks[NAME] = hook
-    held[NAME] = forwards
+    setattr(model, NAME, forwards)
     try:
         yield forwards
     finally:
         if outer is not None:
-            held[NAME] = outer
+            setattr(model, NAME, outer)
         else:
-            for names in (held, *places):
-                names.pop(NAME, None)
+            delattr(model, NAME)
+            for hooks in places:
+                hooks.pop(NAME, None)
 
 
 def _begin(model: Any, _: Any) -> None:

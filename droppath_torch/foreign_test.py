@@ -1,4 +1,4 @@
-"""What is seen of other libraries: keyed refuses what else draws, convert finds what stands for 0."""
+"""What is seen of other libraries: keyed refuses what else draws, convert finds a rate of 0."""
 
 import pytest
 import torch

@@ -79,6 +79,7 @@ class DropPath(nn.Module):
         self.axis = axis
         self.groups = groups
         self.generator = generator
+        self.layer_key = None  # in its place from the first: torch.compile tells None from nothing
 
     if TYPE_CHECKING:  # nn.Module's own takes anything
 

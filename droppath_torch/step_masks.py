@@ -79,7 +79,11 @@ class StepMasks:
         self.of_device: dict[tuple[object, ...], Drawn] = {}
         if isinstance(key, Tensor):
             check_words(key)
-        if isinstance(key, Tensor) and not is_plain_on_cpu(key):
+        if is_compiling():  # `keyed` itself: the key is data of the program
+            self.key = as_key(key)
+            check_words(self.key)
+            self.offset = torch.full((1,), offset, dtype=torch.int64, device=self.key.device)
+        elif isinstance(key, Tensor) and not is_plain_on_cpu(key):
             self.key = key  # as it is: a CUDA graph reads it at each replay
             self.offset = torch.full((1,), offset, dtype=torch.int64, device=key.device)
         else:
