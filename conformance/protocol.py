@@ -26,6 +26,7 @@ CAPABILITIES = {
     "scale_by_keep": "options: scale_by_keep",
     "scale_at": "options: scale_at",
     "model": "op 'model': the masks of a model's layers, from one key: y is [L, B], 1 where kept",
+    "calls": "op 'model': options: calls, how often a forward calls each layer: y is [calls, L, B]",
     "residual": "op 'residual': options['branch'] maps arrays by operators alone",
     "skip": "op 'residual': options: skip; Outcome.ran, in training",
     "compile": "Call.compiled runs the call in a program that a compiler made; Outcome.built",

@@ -6,6 +6,7 @@ from droppath_torch.masks import keep_mask
 from droppath_torch.modules import DropPath, DropPathResidual
 from droppath_torch.residual import drop_path_residual
 from droppath_torch.skipping import skip_dropped
+from droppath_torch.summary import summary
 from droppath_torch.surgery import convert, set_drop_probs
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "keyed",
     "set_drop_probs",
     "skip_dropped",
+    "summary",
 ]

@@ -3,12 +3,18 @@
 The only file that asks PyTorch's internals (`torch._C`). Not here: anything that computes.
 """
 
-from typing import TypeAlias
+import sys
+from types import FrameType, FunctionType
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointFunction
 
 Device: TypeAlias = torch.device | str | None
+
+# what the functions of torch.utils.checkpoint hold: in a forward, and as it is run again
+CHECKPOINT_CELLS = "frame", "target_frame_ref"
 
 
 def dtype_text(x: Tensor) -> str:
@@ -68,6 +74,47 @@ def is_captured(device: torch.device | None) -> bool:
 def in_backward() -> bool:
     """Return whether the autograd engine is running: then a forward is a recomputation."""
     return torch._C._current_graph_task_id() != -1
+
+
+class Segment(NamedTuple):
+    """An activation checkpoint that a call is in; run: which recomputation, None in the forward."""
+
+    checkpoint: Any
+    run: object | None
+
+
+def checkpoint_segment() -> Segment | None:
+    """Return the innermost torch.utils.checkpoint that this eager call is in, None if none is seen.
+
+    One without reentry is known by what the hooks of its saved tensors hold, a reentrant one by the
+    function on the stack that runs it, where gradients are off or the engine is running.
+    """
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks is not None:
+        pack = getattr(hooks[0], "_torchdynamo_orig_callable", hooks[0])
+        if not isinstance(pack, FunctionType):
+            return None
+        cells = zip(pack.__code__.co_freevars, pack.__closure__ or (), strict=True)
+        held = {name: cell.cell_contents for name, cell in cells if name in CHECKPOINT_CELLS}
+        if type(held.get("frame")).__name__ == "_CheckpointFrame":
+            return Segment(held["frame"], None)
+        if "target_frame_ref" in held:
+            return Segment(held["target_frame_ref"](), hooks[0])
+        return None
+    if in_backward() or not torch.is_grad_enabled():
+        return _reentrant_segment()
+    return None
+
+
+def _reentrant_segment() -> Segment | None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is CheckpointFunction.forward.__code__:
+            return Segment(frame.f_locals["ctx"], None)
+        if frame.f_code is CheckpointFunction.backward.__code__:
+            return Segment(frame.f_locals["ctx"], torch._C._current_graph_task_id())
+        frame = frame.f_back
+    return None
 
 
 def to_device(x: Tensor, device: torch.device | None) -> Tensor:

@@ -132,21 +132,6 @@ def test_a_state_dict_has_no_trace_of_it():
     assert repr(copy.deepcopy(model)) == repr(mlp())
 
 
-@pytest.mark.parametrize("p", [0.37, torch.tensor(0.37)])
-def test_a_second_call_in_one_block_is_refused(p):
-    layer = DropPath(p)
-    with keyed(layer, KEY):
-        layer(torch.ones(4))
-        with pytest.raises(ValueError) as error:
-            layer(torch.ones(4))
-    assert str(error.value) == (
-        "key must serve one call of each DropPath, got a second: enter keyed again with "
-        "another key for another forward, and give each branch a DropPath of its own"
-    )
-    with keyed(layer, KEY):
-        layer(torch.ones(4))
-
-
 def gradients(model, checkpointed, reentrant):
     model.zero_grad()
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()

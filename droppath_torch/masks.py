@@ -233,9 +233,9 @@ def _threefry2x32(words: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor
     return y0, y1
 
 
-def fold_in(words: Tensor, num: int) -> Tensor:
-    """Return droppath.fold_in(key, i) for i = 0 to num - 1, int64 [..., num, 2] (KEY-1)."""
-    data = torch.arange(num, dtype=torch.int64, device=words.device)
+def fold_in(words: Tensor, num: int, *, first: int = 0) -> Tensor:
+    """Return droppath.fold_in(key, first + i), int64 [..., num, 2] for i < num (KEY-1)."""
+    data = torch.arange(num, dtype=torch.int64, device=words.device) + first
     return torch.stack(_threefry2x32(words[..., None, :], torch.zeros_like(data), data), -1)
 
 

@@ -20,11 +20,12 @@ from droppath.arguments import (
 from droppath.scaling import scales
 from droppath_torch.arguments import check_copied, check_generator, check_nothing_given
 from droppath_torch.arrays import dtype_text, in_backward, is_compiling
+from droppath_torch.calls import OUTSIDE_KEYED
 from droppath_torch.functional import drop_path, is_zero, scale
 from droppath_torch.masks import Draw, Key, Offset, Rate, check_rate
 from droppath_torch.residual import Branch, run_residual
 from droppath_torch.spread import Begun
-from droppath_torch.step_masks import NONE_DUE, OUTSIDE_KEYED, LayerKey, LayerMask
+from droppath_torch.step_masks import NONE_DUE, LayerKey, LayerMask
 from droppath_torch.traced import ScriptedDropPath, record_residual
 
 fx.wrap("drop_path")  # torch.fx records one call: shapes and masks are not traced
@@ -84,6 +85,7 @@ class DropPath(nn.Module):
         self.axis = axis
         self.groups = groups
         self.generator = generator
+        self.layer_key = None  # in its place from the first: torch.compile tells None from nothing
 
     if TYPE_CHECKING:  # nn.Module's own takes anything
 
@@ -138,6 +140,11 @@ class DropPath(nn.Module):
         if not self.training or is_zero(p) or not isinstance(x, Tensor):  # which drop_path refuses
             return NONE_DUE
         if self.layer_key is not None:
+            if getattr(self, "_is_replica", False):
+                raise ValueError(
+                    "model must not be replicated by nn.DataParallel within keyed, whose replicas "
+                    "would share its masks: use DistributedDataParallel"
+                )
             if isinstance(offset, Tensor) or offset:
                 raise ValueError(f"offset must be given to keyed, which draws here, got {offset!r}")
             check_mode(self.mode)

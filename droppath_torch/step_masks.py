@@ -18,13 +18,13 @@ from droppath.random import as_key as as_host_key
 from droppath.random import fold_in as fold_in_on_host
 from droppath_torch.arguments import check_captured
 from droppath_torch.arrays import (
-    in_backward,
     is_captured,
     is_compiling,
     is_mapped,
     is_plain_on_cpu,
     to_device,
 )
+from droppath_torch.calls import Calls, Forwards
 from droppath_torch.masks import (
     Drawn,
     Key,
@@ -36,11 +36,6 @@ from droppath_torch.masks import (
     fold_in,
 )
 from droppath_torch.rows import DeviceRows, send_rows
-
-OUTSIDE_KEYED = (
-    "backward must run within the keyed() block of its forward, since activation checkpointing "
-    "runs the forward again"
-)
 
 
 class Layer(Protocol):
@@ -74,17 +69,21 @@ class HostMasks(NamedTuple):
 
 
 class StepMasks:
-    """The masks of all layers for one key, drawn together for each batch size that is met."""
+    """The masks of all layers for one key, drawn together for each batch size and call."""
 
     def __init__(self, layers: list[Layer], key: Key, offset: int, device: torch.device) -> None:
         self.layers = layers
         self.first_row = offset
         self.host_keys: NDArray[np.uint32] | None = None
-        self.of_host: dict[int, HostMasks] = {}
+        self.of_host: dict[tuple[int, int], HostMasks] = {}
         self.of_device: dict[tuple[object, ...], Drawn] = {}
         if isinstance(key, Tensor):
             check_words(key)
-        if isinstance(key, Tensor) and not is_plain_on_cpu(key):
+        if is_compiling():  # `keyed` itself: the key is data of the program
+            self.key = as_key(key)
+            check_words(self.key)
+            self.offset = torch.full((1,), offset, dtype=torch.int64, device=self.key.device)
+        elif isinstance(key, Tensor) and not is_plain_on_cpu(key):
             self.key = key  # as it is: a CUDA graph reads it at each replay
             self.offset = torch.full((1,), offset, dtype=torch.int64, device=key.device)
         else:
@@ -94,11 +93,11 @@ class StepMasks:
             # data of a compiled program: the key, and the offset
             self.source = to_device(torch.tensor([*words.tolist(), offset]), device)
 
-    def on_host(self, index: int, batch: int, device: torch.device) -> LayerMask:
-        """Return the mask of a layer; where x is on another device, with its rows there."""
-        drawn = self.of_host.get(batch)
+    def on_host(self, index: int, call: int, batch: int, device: torch.device) -> LayerMask:
+        """Return the mask of a layer's call; where x is on another device, with its rows there."""
+        drawn = self.of_host.get((call, batch))
         if drawn is None or drawn.how.get(index) != self._how(index):
-            drawn = self.of_host[batch] = self._draw_on_host(index, batch)
+            drawn = self.of_host[call, batch] = self._draw_on_host(index, call, batch)
         if device.type == "cpu":
             return LayerMask(drawn.keep[index])
         check_captured(device, key=self.host_keys)
@@ -110,12 +109,13 @@ class StepMasks:
         layer = self.layers[index]
         return layer.mode, layer.groups, layer.drop_prob
 
-    def _draw_on_host(self, index: int, batch: int) -> HostMasks:
+    def _draw_on_host(self, index: int, call: int, batch: int) -> HostMasks:
         """Draw for all layers that can, those of a mode and groups by one Threefry call.
 
         One that cannot, since its groups do not divide this batch say, is refused at its own call.
         """
         assert self.host_keys is not None
+        all_keys = fold_in_on_host(self.host_keys, call + 1) if call else self.host_keys  # KEY-8
         how, drawn = [self._how(i) for i in range(len(self.layers))], dict[int, How]()
         by_host = [i for i, (_, _, p) in enumerate(how) if not isinstance(p, Tensor)]
         masks = np.ones((len(how), batch), bool)
@@ -124,7 +124,7 @@ class StepMasks:
                 continue
             mode, groups, _ = how[first]
             alike = [i for i in by_host if how[i][:2] == (mode, groups)]
-            keys, rates = self.host_keys[alike], np.array([how[i][2] for i in alike])
+            keys, rates = all_keys[alike], np.array([how[i][2] for i in alike])
             try:
                 masks[alike] = host_masks.keep_mask(
                     keys, rates, batch, mode=mode, groups=groups, offset=self.first_row
@@ -136,19 +136,20 @@ class StepMasks:
                 drawn |= {i: how[i] for i in alike}
         return HostMasks(drawn, masks, torch.from_numpy(masks).unbind(), {})
 
-    def on_device(self, index: int, batch: int, device: torch.device) -> LayerMask:
+    def on_device(self, index: int, call: int, batch: int, device: torch.device) -> LayerMask:
         """Return the same mask on x's device, from the tensor of the key."""
         mode, groups, p = self._how(index)
         group_size = batch // check_groups(groups, batch)
         check_captured(device, key=self.host_keys)
         # what was drawn before a CUDA graph would stay in it
-        alike = mode, groups, batch, device, is_captured(device)
+        alike = mode, groups, call, batch, device, is_captured(device)
         if alike not in self.of_device:
             if self.host_keys is None:
                 key, offset = to_device(self.key, device), to_device(self.offset, device)
             else:
                 key, offset = to_device(self.source, device).split([2, 1])
             keys = fold_in(as_key(key), len(self.layers))  # KEY-7
+            keys = fold_in(keys, 1, first=call + 1)[..., 0, :] if call else keys  # KEY-8
             self.of_device[alike] = draw_on_device(keys, batch, mode, group_size, offset[0])
         order, up = self.of_device[alike]
         one = Drawn(order[index], None if up is None else up[index])
@@ -165,32 +166,33 @@ def _host_words(key: Key) -> NDArray[np.uint32]:
 class LayerKey:
     """What one layer draws from within `keyed`."""
 
-    def __init__(self, masks: StepMasks, index: int) -> None:
+    def __init__(self, masks: StepMasks, index: int, forwards: Forwards) -> None:
         self.masks = masks
         self.index = index
-        self.called = False
+        self.calls = Calls(forwards)
 
     def keep_mask(self, batch: int, device: torch.device) -> LayerMask:
-        """Return the layer's mask, for x on a device."""
-        masks = self.masks
+        """Return the mask of the layer's next call, for x on a device."""
         if is_compiling():
-            return masks.on_device(self.index, batch, device)
-        self._check_first_call()
-        if masks.host_keys is None or isinstance(masks.layers[self.index].drop_prob, Tensor):
-            return masks.on_device(self.index, batch, device)
-        return masks.on_host(self.index, batch, device)
+            call = self.calls.number_in_program()
+            if call is not None:
+                return self.masks.on_device(self.index, call, batch, device)
+            return self._keep_mask_outside_the_program(batch, device)
+        return self._keep_mask(batch, device)
 
-    def _check_first_call(self) -> None:
+    def _keep_mask(self, batch: int, device: torch.device) -> LayerMask:
+        masks, index = self.masks, self.index
         if is_mapped():
             raise ValueError(
                 "key must be given for each sample under torch.func.vmap, by key=: the samples "
                 "would share the mask of keyed"
             )
-        if in_backward() and not self.called:
-            raise RuntimeError(OUTSIDE_KEYED)
-        if self.called and not in_backward():
-            raise ValueError(
-                "key must serve one call of each DropPath, got a second: enter keyed again with "
-                "another key for another forward, and give each branch a DropPath of its own"
-            )
-        self.called = True
+        call = self.calls.number()
+        if masks.host_keys is None or isinstance(masks.layers[index].drop_prob, Tensor):
+            return masks.on_device(index, call, batch, device)
+        return masks.on_host(index, call, batch, device)
+
+    @torch.compiler.disable
+    def _keep_mask_outside_the_program(self, batch: int, device: torch.device) -> LayerMask:
+        """Return the mask of a call that earlier programs do not know: a graph break."""
+        return self._keep_mask(batch, device)

@@ -1,7 +1,7 @@
 """set_drop_probs and convert: the DropPaths of a model that exists, their rates, and their class.
 
-Other libraries are not imported: their layers are known by the name of the class and by what it
-holds. Not here: residual blocks, which need a DropPathResidual in the model's own code to skip.
+Not here: how their layers are known (foreign.py), and residual blocks, which need a
+DropPathResidual in the model's own code to skip.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,7 @@ from torch import nn
 
 from droppath.schedules import TEXT
 from droppath_torch.arguments import check_module
+from droppath_torch.foreign import is_place, is_theirs
 from droppath_torch.masks import Rate, check_rate
 from droppath_torch.modules import DropPath
 
@@ -24,11 +25,13 @@ def set_drop_probs(model: nn.Module, rates: Rate | Sequence[Rate] | NDArray[np.f
     """Set the rate of every DropPath of a model, DropPathResiduals included.
 
     Args:
-      rates: a rate for all; or one for each, in the order of `model.modules()`, where a layer that
-        is used twice counts once, and a block may hold two. Rates as in `DropPath`.
+      rates: a rate for all; or one for each DropPath, in the order of `model.modules()`, where a
+        layer that is used twice counts once; or one for each block, which is a module that holds
+        DropPaths as its own children, in the order of their first ones. Where there are as many
+        blocks as DropPaths this is the same. Rates as in `DropPath`.
 
     Raises: ValueError, before any rate is set, for a rate outside [0, 1], for another number of
-      rates than of DropPaths, and if there is no DropPath.
+      rates than of DropPaths or of blocks, and if there is no DropPath.
 
     >>> import droppath
     >>> model = nn.Sequential(DropPath(), DropPath(), DropPath())
@@ -40,19 +43,39 @@ def set_drop_probs(model: nn.Module, rates: Rate | Sequence[Rate] | NDArray[np.f
     layers = [module for module in model.modules() if isinstance(module, DropPath)]
     if not layers:
         raise ValueError("model must hold a DropPath of droppath_torch, got none")
-    for layer, rate in zip(layers, _rates(rates, len(layers)), strict=True):
+    for layer, rate in zip(layers, _rates(rates, _blocks(model)), strict=True):
         layer.drop_prob = rate
 
 
-def _rates(rates: Rate | Sequence[Rate] | NDArray[np.floating], count: int) -> Sequence[Rate]:
-    """Return the rate of each of `count` layers, all of them checked."""
+def _blocks(model: nn.Module) -> list[int]:
+    """Return for each layer the number of its block: that of the first module that holds it."""
+    holders: dict[nn.Module, nn.Module] = {}
+    for parent in model.modules():
+        for child in parent.children():
+            if isinstance(child, DropPath):
+                holders.setdefault(child, parent)
+    layers = [module for module in model.modules() if isinstance(module, DropPath)]
+    of_layers = [holders.get(layer, layer) for layer in layers]  # model may be a layer itself
+    numbers = {holder: i for i, holder in enumerate(dict.fromkeys(of_layers))}
+    return [numbers[holder] for holder in of_layers]
+
+
+def _rates(
+    rates: Rate | Sequence[Rate] | NDArray[np.floating], blocks: Sequence[int]
+) -> Sequence[Rate]:
+    """Return the rate of each layer, whose blocks these are, all of them checked."""
     several = isinstance(rates, Sequence) and not isinstance(rates, TEXT)
     if not (several or getattr(rates, "ndim", None)):
-        return [check_rate(cast(Rate, rates), "rates")] * count
+        return [check_rate(cast(Rate, rates), "rates")] * len(blocks)
     given = list(cast(Iterable[object], rates))
-    if len(given) != count:
-        raise ValueError(f"rates must be {count}, one for each DropPath, got {len(given)}")
-    return [check_rate(cast(Rate, rate), f"rates[{i}]") for i, rate in enumerate(given)]
+    layers, count = len(blocks), len(set(blocks))
+    if len(given) not in (layers, count):
+        raise ValueError(
+            f"rates must be {layers}, one for each DropPath, or {count}, one for each block that "
+            f"holds DropPaths, got {len(given)}"
+        )
+    checked = [check_rate(cast(Rate, rate), f"rates[{i}]") for i, rate in enumerate(given)]
+    return checked if len(given) == layers else [checked[block] for block in blocks]
 
 
 def convert(model: nn.Module) -> nn.Module:
@@ -60,16 +83,19 @@ def convert(model: nn.Module) -> nn.Module:
 
     Swapped is every module whose class is named StochasticDepth or ...DropPath, as in timm,
     torchvision and transformers: for a DropPath of the same rate (None is 0), mode, scale_by_keep
-    and training flag. A layer that is used twice stays one; names in the state dict stay. Hooks on
-    the layers are lost. What stays: functions that the model calls, and the nn.Identity that many
-    models hold in place of a DropPath of rate 0, which nothing tells from any other. Build such a
-    model with a small rate, convert it, then call `set_drop_probs`.
+    and training flag. And every nn.Identity that its parent holds as drop_path, drop_path1, ... or
+    stochastic_depth, alone or after `_` (attn_drop_path), where such libraries put it for a rate of
+    0: for a DropPath of rate 0 and mode "row". So a model built with a rate of 0 has all its
+    layers; set their rates by `set_drop_probs`. A layer that is used twice stays one; names in the
+    state dict stay. Hooks on the layers are lost. What stays: functions that the model calls, and
+    what is left out where a rate is 0. `print(droppath_torch.summary(model))` shows what there is.
 
     Args:
       model: any module; if it is such a layer itself, the new layer is returned.
 
     Raises: ValueError, before anything is swapped, if such a class holds anything but drop_prob,
-      drop_prob and scale_by_keep, or p and mode; or values that DropPath refuses.
+      drop_prob and scale_by_keep, or p and mode; or values that DropPath refuses; and if model
+      holds nothing to swap and no DropPath of ours.
 
     >>> class SwinDropPath(nn.Module):  # as in transformers
     ...     def __init__(self, drop_prob):
@@ -85,19 +111,29 @@ def convert(model: nn.Module) -> nn.Module:
     swaps = {
         module: _ours(module, path or "model")
         for path, module in model.named_modules()
-        if _is_theirs(module)
+        if is_theirs(module)
     }
+    if not (swaps or any(isinstance(m, DropPath) or _places(m) for m in model.modules())):
+        raise ValueError(
+            "model must hold a DropPath of timm, torchvision or transformers, or of "
+            "droppath_torch, got none"
+        )
+    zeros: dict[nn.Module, DropPath] = {}
     for parent in list(model.modules()):
+        for name in _places(parent):
+            identity = parent._modules[name]
+            assert identity is not None
+            setattr(parent, name, zeros.setdefault(identity, DropPath().train(identity.training)))
         for name, child in list(parent._modules.items()):  # named_children gives a shared one once
             if child in swaps:
                 setattr(parent, name, swaps[child])
     return swaps.get(model, model)
 
 
-def _is_theirs(module: nn.Module) -> bool:
-    name = type(module).__name__
-    named = name.endswith("DropPath") or name == "StochasticDepth"
-    return named and not isinstance(module, DropPath)
+def _places(parent: nn.Module) -> list[str]:
+    """Return the names of the children that stand in place of a DropPath of rate 0."""
+    children = parent._modules.items()
+    return [name for name, child in children if child is not None and is_place(child, name)]
 
 
 def _ours(module: nn.Module, path: str) -> DropPath:

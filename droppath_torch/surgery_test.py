@@ -71,11 +71,51 @@ def test_a_rate_that_is_set_is_the_one_that_draws():
     assert kept.tolist() == droppath.keep_mask(droppath.fold_in(KEY, 0), 0.37, 64).tolist()
 
 
+class Block(nn.Module):
+    """A block of two branches, as in timm: the module that holds both DropPaths."""
+
+    def __init__(self, inner=None):
+        super().__init__()
+        self.inner, self.drop_path1, self.drop_path2 = inner, DropPath(), DropPath()
+
+
+def test_as_many_rates_as_blocks_give_each_block_its_own():
+    model = nn.Sequential(Block(), Block(), DropPath())
+    set_drop_probs(model, [0.1, 0.2, 0.3])  # the Sequential is the last one's block
+    assert drop_probs(model) == [0.1, 0.1, 0.2, 0.2, 0.3]
+    set_drop_probs(model, [0.1, 0.2, 0.3, 0.4, 0.5])
+    assert drop_probs(model) == [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def test_blocks_are_counted_in_the_order_of_their_first_layers():
+    set_drop_probs(model := Block(Block()), torch.tensor([0.25, 0.5]))
+    assert drop_probs(model) == [0.25, 0.25, 0.5, 0.5]
+    shared = DropPath()
+    model = nn.ModuleList([nn.Sequential(shared, DropPath()), nn.Sequential(shared, DropPath())])
+    set_drop_probs(model, [0.1, 0.2])
+    assert drop_probs(model) == [0.1, 0.1, 0.2]
+
+
+def test_where_each_block_holds_one_layer_both_readings_are_the_same():
+    within = nn.ModuleList([nn.Sequential(DropPath()), DropPath()])
+    model = nn.ModuleList([within, nn.Sequential(DropPath())])
+    set_drop_probs(model, [0.1, 0.2, 0.3])
+    assert drop_probs(model) == [0.1, 0.2, 0.3]
+    assert [within[0][0].drop_prob, within[1].drop_prob] == [0.1, 0.2]
+    set_drop_probs(layer := DropPath(), [0.4])
+    assert layer.drop_prob == 0.4
+
+
+NUMBERS = "rates must be 3, one for each DropPath, or 2, one for each block that holds DropPaths"
+
+
 @pytest.mark.parametrize(
     ("rates", "text"),
     [
-        ([0.5, 0.5], "rates must be 3, one for each DropPath, got 2"),
-        ([], "rates must be 3, one for each DropPath, got 0"),
+        ([0.5] * 4, f"{NUMBERS}, got 4"),
+        ([0.5], f"{NUMBERS}, got 1"),
+        ([], f"{NUMBERS}, got 0"),
+        ([0.5, 1.5], "rates[1] must be a number in [0, 1], got 1.5"),
         ([0.5, 0.5, 1.5], "rates[2] must be a number in [0, 1], got 1.5"),
         ([[0.5], [0.5], [0.5]], "rates[0] must be a number in [0, 1], got [0.5]"),
         (float("nan"), "rates must be a number in [0, 1], got nan"),
@@ -211,7 +251,7 @@ def test_a_model_of_timm_is_converted_and_computes_the_same_in_evaluation():
     want = model(x)
     assert convert(model) is model
     assert list(model.state_dict()) == names
-    assert drop_probs(model) == pytest.approx([0.1, 0.1, 0.2, 0.2])  # the first has nn.Identity
+    assert drop_probs(model) == pytest.approx([0.0, 0.0, 0.1, 0.1, 0.2, 0.2])
     assert same_bits(model(x), want)
     set_drop_probs(model, 1.0)
     model.train()

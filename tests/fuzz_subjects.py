@@ -196,7 +196,7 @@ def add_torch_models():
     model = torch.nn.Sequential(*[droppath_torch.DropPath(0.5) for _ in range(3)])
     right, state = {"model": model, "key": KEY}, partial(layers, model)
 
-    kinds = {"key": "key none"}
+    kinds = {"key": "key none", "model": "model no_droppath"}
     subject("droppath_torch.keyed", run_keyed, right, "model key offset x", state=state, **kinds)
     right = {"model": model, "rates": 0.5}
     f, kinds = droppath_torch.set_drop_probs, {"model": "model no_droppath"}
@@ -206,7 +206,9 @@ def add_torch_models():
     f = partial(call_skip_dropped, TORCH)
     kinds |= {"undo": "flag none"}
     subject("droppath_torch.skip_dropped", f, right, "model undo", state=state, **kinds)
-    subject("droppath_torch.convert", droppath_torch.convert, {"model": model}, "model")
+    kinds = {"model": "model no_droppath"}
+    subject("droppath_torch.convert", droppath_torch.convert, {"model": model}, "model", **kinds)
+    subject("droppath_torch.summary", droppath_torch.summary, {"model": model}, "model")
 
 
 def add_flax_functions():

@@ -20,7 +20,7 @@ from droppath_flax import DropPath, DropPathResidual, drop_path, drop_path_resid
 
 CLAIMS = (
     "gradient recompute keyed stateless keep batch balanced axis scale_by_keep scale_at model "
-    "residual skip compile scan vmap shard"
+    "calls residual skip compile scan vmap shard"
 )
 DEVICES = 8  # the most that the checks ask for
 COLLECTIVE = r"\b(?:all-gather|all-reduce|all-to-all|collective-\w+|reduce-scatter)(?:-start)?\("
@@ -151,14 +151,22 @@ class Flax:
 
     def _model(self, call: Call) -> np.ndarray:
         """Return the masks of a stack of layers, [L, B], layer l from fold_in(key, l)."""
-        key, masks = jax.random.wrap_key_data(jnp.asarray(call.key), impl="threefry2x32"), []
-        for layer, p in enumerate(call.drop_prob):
-            own = jax.random.fold_in(key, layer)
+        key = jax.random.wrap_key_data(jnp.asarray(call.key), impl="threefry2x32")
+        keys = [jax.random.fold_in(key, layer) for layer in range(len(call.drop_prob))]
+        masks = [self._masks(call, keys)]
+        for c in range(1, call.options.get("calls", 1)):
+            masks.append(self._masks(call, [jax.random.fold_in(key, c + 1) for key in keys]))
+        return np.stack(masks) if "calls" in call.options else masks[0]
+
+    def _masks(self, call: Call, keys: list[jax.Array]) -> np.ndarray:
+        """Return what layers of both modules keep, in turn, from a key each: [L, B]."""
+        masks = []
+        for layer, (p, key) in enumerate(zip(call.drop_prob, keys, strict=True)):
             if layer % 2:
                 block = DropPathResidual(jnp.ones_like, p, mode="row")
-                masks.append(block(jnp.zeros(len(call.x)), key=own) != 0)
+                masks.append(block(jnp.zeros(len(call.x)), key=key) != 0)
             else:
-                masks.append(DropPath(p)(jnp.ones(len(call.x)), key=own) != 0)
+                masks.append(DropPath(p)(jnp.ones(len(call.x)), key=key) != 0)
         return np.stack(masks).astype(np.float64)
 
 

@@ -25,8 +25,8 @@ from droppath.decisions import mask_of_call, rows_that_run
 DRAWS = ("mode", "groups", "offset")
 APPLIES = ("scale_by_keep", "scale_at", "axis")
 CLAIMS = (
-    "gradient keyed stateless keep batch balanced axis scale_by_keep scale_at model residual skip "
-    "scan vmap shard random schedule"
+    "gradient keyed stateless keep batch balanced axis scale_by_keep scale_at model calls residual "
+    "skip scan vmap shard random schedule"
 )
 
 
@@ -95,8 +95,16 @@ class Reference:
         if call.op != "model":
             return getattr(droppath, call.op)(**call.options)
         keys = droppath.split(call.key, len(call.drop_prob))
-        pairs = zip(keys, call.drop_prob, strict=True)
-        return [droppath.keep_mask(key, p, len(call.x)) for key, p in pairs]
+        if "calls" not in call.options:
+            return masks(keys, call)
+        later = range(1, call.options["calls"])
+        return [masks(keys, call), *[masks(droppath.fold_in(keys, c + 1), call) for c in later]]
+
+
+def masks(keys: Array, call: Call) -> list[Array]:
+    """Return the masks of a model's layers from a key each."""
+    pairs = zip(keys, call.drop_prob, strict=True)
+    return [droppath.keep_mask(key, p, len(call.x)) for key, p in pairs]
 
 
 def alone(call: Call) -> list[Call]:

@@ -16,8 +16,8 @@ from conformance.protocol import Backend, Call, Info, Outcome, counting, joined,
 from droppath_torch import DropPath, DropPathResidual, drop_path, drop_path_residual, keyed
 
 CLAIMS = (
-    "gradient recompute keyed keep batch balanced axis scale_by_keep scale_at model residual skip "
-    "compile scan vmap shard"
+    "gradient recompute keyed keep batch balanced axis scale_by_keep scale_at model calls residual "
+    "skip compile scan vmap shard"
 )
 
 Function = Callable[..., torch.Tensor]
@@ -98,14 +98,31 @@ class Torch:
 
     def _model(self, call: Call) -> np.ndarray:
         """Return the masks of a stack of both modules, [L, B], all from call.key."""
-        stack = torch.nn.ModuleList(
-            DropPathResidual(torch.ones_like, p, mode="row") if i % 2 else DropPath(p)
-            for i, p in enumerate(call.drop_prob)
-        )
+        stack = Stack(call.drop_prob, call.options.get("calls", 1))
         x = torch.ones(call.x.shape, device=self.device)
         with keyed(stack, call.key):
-            ys = [module(x) - i % 2 for i, module in enumerate(stack)]
-        return np.stack([to_numpy(y)[:, 0] != 0 for y in ys]) * 1.0
+            ys = stack(x)
+        masks = np.stack([to_numpy(y)[:, 0] != 0 for y in ys]) * 1.0
+        if "calls" not in call.options:
+            return masks
+        return masks.reshape(len(call.drop_prob), -1, len(call.x)).swapaxes(0, 1)
+
+
+class Stack(torch.nn.Module):
+    """Layers of both modules in turn, each called so many times one after the other."""
+
+    def __init__(self, rates: list[float], calls: int) -> None:
+        super().__init__()
+        self.calls = calls
+        self.layers = torch.nn.ModuleList(
+            DropPathResidual(torch.ones_like, p, mode="row") if i % 2 else DropPath(p)
+            for i, p in enumerate(rates)
+        )
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Return for each layer and call what it makes of x, zero where dropped."""
+        layers = [*enumerate(self.layers)]
+        return [layer(x) - i % 2 for i, layer in layers for _ in range(self.calls)]
 
 
 def layers(x: torch.Tensor, rates: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:

@@ -130,3 +130,18 @@ def layers_fold_in_their_index(subject: Subject) -> Results:
         layers = [droppath.fold_in(key, layer) for layer in range(6)]
         want = [droppath.keep_mask(k, p, 32) for k, p in zip(layers, rates, strict=True)]
         yield equal(f"step {step_index}", np.stack(want) * 1.0, got, "float32")
+
+
+@check("KEY-8", needs=("model", "calls"))
+def calls_fold_in_their_number(subject: Subject) -> Results:
+    rates = droppath.drop_path_rates(0.5, 4, rule="paper")
+    for calls in (1, 3):
+        call = Call(np.ones((32, 2)), rates, op="model", key=KEY, options={"calls": calls})
+        want = [[of_call(layer, c, p) for layer, p in enumerate(rates)] for c in range(calls)]
+        yield equal(f"{calls} calls", np.array(want) * 1.0, subject.run(call).y, "float32")
+
+
+def of_call(layer: int, c: int, p: float) -> Array:
+    """Return the mask of call c of a layer: bool [32]."""
+    first = droppath.fold_in(KEY, layer)
+    return droppath.keep_mask(droppath.fold_in(first, c + 1) if c else first, p, 32)

@@ -67,6 +67,20 @@ def model_masks() -> Vectors:
             "options": {"batch": 8},
             "want": {"keep": [bit for layer in keep for bit in layer]},
         }
+    keys = [fold_in(KEY, layer) for layer in range(3)]
+    calls = [keys, [fold_in(key, 2) for key in keys], [fold_in(key, 3) for key in keys]]
+    keep = [keep_mask(key, p, 8) for keys in calls for key, p in zip(keys, rates, strict=True)]
+    why = "call c > 0 of a layer draws from its key with c + 1 folded in: 2, then 3"
+    source = "KEY-8 in Python's integers; key from pi"
+    claims = "keyed model calls"
+    yield vector("masks/model/calls3", "KEY-8", why, source, claims, op="model") | {
+        "dtype": "bool",
+        "shape": [3, 3, 8],
+        "key": words(KEY),
+        "drop_prob": hexes([*rates]),
+        "options": {"batch": 8, "calls": 3},
+        "want": {"keep": [bit for mask in keep for bit in mask]},
+    }
 
 
 def capacities() -> Vectors:
