@@ -17,14 +17,15 @@ PIP_INSTALL := $(BIN)/python -m pip install --retries 2 -c constraints.txt
 PIP_FAILURE := grep -q 'connection broken' $(LOG) && echo 'no network (no package index answers)' \
 	|| grep '^ERROR' $(LOG) | tail -n 1
 
-.PHONY: help train test lint clean
+.PHONY: help train test lint aot clean
 .NOTPARALLEL: # train and test install into the same .venv
 
 help:
 	@echo 'make train   train the Flax example at constant and at stochastic depth, print one table'
 	@echo 'make test    lint, types, all tests, conformance of the reference and both backends'
 	@echo 'make lint    lint and types alone'
-	@echo 'make clean   remove .venv and the caches'
+	@echo 'make aot     compile for TPUs and GPUs that are not there, say what became of it; half an hour'
+	@echo 'make clean   remove .venv, .venv-aot and the caches'
 
 # What the tests need holds all that the example needs.
 train: $(or $(wildcard $(VENV)/test.done),$(VENV)/train.done)
@@ -40,12 +41,18 @@ lint: $(VENV)/test.done
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# In a .venv of its own: libtpu alone has 684 MB. AOT=--short compiles single blocks only.
+aot:
+	@$(MAKE) --no-print-directory VENV=.venv-aot .venv-aot/aot.done
+	.venv-aot/bin/python -m conformance.aot $(AOT)
+
 clean:
-	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-aot .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/train.done: EXTRAS := example
 $(VENV)/test.done: EXTRAS := torch,conformance,example,dev
+$(VENV)/aot.done: EXTRAS := aot
 
 # While `incomplete` exists, .venv may hold half a package that pip would take for a whole one: start
 # again. A .venv without it, perhaps the user's own, is added to and never removed.

@@ -18,6 +18,9 @@ collect_ignore = [f"conformance/adapters/{peer}.py" for peer in PEERS if find_sp
 # The tests of sharding need several devices; JAX reads this when it first looks for any.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 
+# TPUs and GPUs round the factors of float32 products to fewer bits unless they are told not to.
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+
 # The same examples every time, and none too late: a busy machine is no failure.
 settings.register_profile("droppath", deadline=None, derandomize=True)
 settings.load_profile("droppath")

@@ -172,6 +172,16 @@ def check_groups(groups: SupportsIndex, batch: int) -> int:
     return count
 
 
+def check_shards(groups: int, devices: int) -> None:
+    """Raise unless each of the devices that share a batch holds whole groups of it."""
+    if groups % devices:
+        raise ValueError(
+            f"groups must be a multiple of the {devices} devices that share the batch, "
+            f"got {groups}: else rows travel between devices, which costs more than skipping saves "
+            "(or take skip=False)"
+        )
+
+
 def check_offset(offset: SupportsIndex, batch: int, group_size: int = 1) -> int:
     """Return offset, a multiple of the group's size, such that all counters fit in 64 bits."""
     index = check_integer(offset, "offset")

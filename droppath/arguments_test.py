@@ -146,6 +146,12 @@ OFFSETS = "offset must be an integer in [0, 2**64 - 3 + 1), got "
         (lambda: a.check_groups(0, 4), "groups must divide the batch, got groups=0 for batch=4"),
         (lambda: a.check_groups(-2, 4), "groups must divide the batch, got groups=-2 for batch=4"),
         (lambda: a.check_groups(2.0, 4), "groups must be an integer, got 2.0"),
+        (
+            lambda: a.check_shards(6, 4),
+            "groups must be a multiple of the 4 devices that share the batch, got 6: "
+            "else rows travel between devices, which costs more than skipping saves "
+            "(or take skip=False)",
+        ),
         (lambda: a.check_offset(-1, 3), OFFSETS + "-1"),
         (lambda: a.check_offset(BIG - 2, 3), OFFSETS + "18446744073709551614"),
         (
@@ -221,6 +227,7 @@ def test_the_last_value_within_each_range_passes():
     assert a.check_offset(BIG - 3, 3) == BIG - 3
     assert a.check_offset(BIG - 1, 0) == BIG - 1
     assert a.check_offset(12, 8, 4) == 12
+    a.check_shards(8, 4)
     a.check_keep((4,), "bool", 4)
     a.check_key((2,), "uint32")
     a.check_key((5, 3, 2), "uint32", several=True)

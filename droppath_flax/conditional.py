@@ -1,4 +1,4 @@
-"""A branch that is run or not, as a value of the program says (`lax.cond`).
+"""A branch that is run or not, as a value of the program says (cond.py), be it a module or not.
 
 What a branch that is a module holds stays as it is where the branch is not run. A program that
 closes over an NNX module may read it; it may write it only where Flax lets it, so that only what
@@ -11,10 +11,10 @@ from typing import Any
 
 import jax
 from flax import linen, nnx
-from jax import lax
 from jax.custom_batching import custom_vmap
 
 from droppath.arguments import check_skip
+from droppath_flax.cond import cond, is_dear
 
 Add = Callable[..., jax.Array]  # of a branch, x and the branch's further arguments
 
@@ -33,8 +33,9 @@ def add_if(runs: jax.Array, add: Add, branch: Any, x: jax.Array, *per_sample: An
     if isinstance(branch, nnx.Module):
         return _add_if_nnx(runs, add, branch, x, *per_sample)
     if isinstance(branch, linen.Module):
-        return linen.cond(runs, add, stay, branch, x, *per_sample)
-    return lax.cond(runs, partial(add, branch), partial(stay, branch), x, *per_sample)
+        lean = linen.checkpoint(add, policy=is_dear, prevent_cse=False)
+        return linen.cond(runs, lean, stay, branch, x, *per_sample)
+    return cond(runs, partial(add, branch), partial(stay, branch), x, *per_sample)
 
 
 def _add_if_nnx(
@@ -59,7 +60,7 @@ def _add_if_nnx(
     def stay(leaves: list[Any], x: jax.Array, *per_sample: Any) -> tuple[jax.Array, list[Any]]:
         return x, leaves[first:]
 
-    y, after = lax.cond(runs, run, stay, leaves, x, *per_sample)
+    y, after = cond(runs, run, stay, leaves, x, *per_sample)
     _write(branch, states[1], after, changed[first:])
     return y
 

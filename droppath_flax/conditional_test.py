@@ -6,12 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 from flax.errors import TraceContextError
+from jax.extend.core import jaxprs_in_params
 
 import droppath
-from droppath_flax import DropPathResidual
+import droppath_flax.linen
+from droppath_flax import DropPathResidual, drop_path_residual
 from droppath_flax.residual_test import numbers
+
+KEPT = next(
+    key
+    for key in map(droppath.key, range(8))
+    if droppath.keep_mask(key, 0.5, 1, mode="batch").all()
+)
 
 
 class Branch(nnx.Module):
@@ -188,3 +196,63 @@ def test_a_branch_that_changes_more_than_its_statistics_is_refused_and_stays(cha
         jax.tree.map(np.testing.assert_array_equal, nnx.split(block)[1], before)
     block.skip = False
     block(X, key=KEEPS)
+
+
+def products(x, w):
+    return jax.nn.gelu(jnp.tanh(jax.nn.gelu(x @ w)) @ w)
+
+
+def of_function(x, w, **call):
+    return drop_path_residual(x, partial(products, w=w), 0.5, **call)
+
+
+def of_nnx(x, w, **call):
+    class Products(nnx.Module):
+        def __init__(self):
+            self.w = nnx.Param(w)
+
+        def __call__(self, x):
+            return products(x, self.w[...])
+
+    return drop_path_residual(x, Products(), 0.5, **call)
+
+
+def of_linen(x, w, **call):
+    class Products(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return products(x, self.param("w", lambda _: w))
+
+    block = droppath_flax.linen.DropPathResidual(Products(), 0.5, mode=call.pop("mode"))
+    return block.apply({"params": {"branch": {"w": w}}}, x, **call)
+
+
+@pytest.mark.parametrize("block", [of_function, of_nnx, of_linen])
+def test_of_a_branch_the_gradient_keeps_what_its_products_gave(block):
+    """All else would be written and read for nothing: six cheap results of a GELU, for one."""
+    x, w = numbers(8, 3), numbers(3, 3, seed=2)
+    call = {"mode": "batch", "key": KEPT}
+
+    def loss(x, w, block=block):
+        return block(x, w, **call).sum()
+
+    condition = find_eqn(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, w).jaxpr, "cond")
+    shapes = [var.aval.shape for var in condition.outvars]
+    if block is of_linen:  # whose own cond copies what goes in
+        assert [shapes.count(a.shape) for a in (x, w)] == [4, 1]
+    else:
+        assert sorted(shapes) == [(8,), *[x.shape] * 3]  # the mask; y and two products
+    want = jax.grad(lambda x, w: (x + 2 * products(x, w)).sum(), (0, 1))(x, w)
+    for a, b in zip(jax.grad(loss, (0, 1))(x, w), want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def find_eqn(jaxpr, name):
+    """The first equation of a primitive, in the order of the program, inner ones too."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == name:
+            return eqn
+        for inner in jaxprs_in_params(eqn.params):
+            if (found := find_eqn(inner, name)) is not None:
+                return found
+    return None

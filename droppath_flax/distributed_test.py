@@ -1,6 +1,5 @@
 """A residual block over a mesh, in shard_map and on two hosts is that of one device."""
 
-import re
 import socket
 import subprocess
 import sys
@@ -14,10 +13,9 @@ from jax import P
 from jax.sharding import AxisType
 
 import droppath
+from conformance.hlo import collectives
 from droppath_flax import drop_path_residual
 from droppath_flax.residual_test import KEY, numbers, with_gradients
-
-COLLECTIVE = re.compile(r"\b(all-reduce|all-gather|all-to-all|collective-\w+|reduce-scatter)\(")
 
 
 def block_and_gradients(x, w, dy, *, mode, groups, skip, drop_prob=0.4):
@@ -48,7 +46,7 @@ def test_skipping_adds_no_collective_and_changes_no_number(mode, groups, axes):
         for skip in (None, False):
             run = jax.jit(partial(block_and_gradients, mode=mode, groups=groups, skip=skip))
             program = run.lower(*args).compile()
-            counts.append(COLLECTIVE.findall(program.as_text()))
+            counts.append(collectives(program.as_text()))
             results = program(*args)
             assert results[0].sharding.shard_shape(x.shape) == (4, 4, 8)
             for a, b in zip(results, want, strict=True):
@@ -57,7 +55,7 @@ def test_skipping_adds_no_collective_and_changes_no_number(mode, groups, axes):
         def dense(x, w, dy):
             return with_gradients(lambda x, w: x + jnp.tanh(x @ w), dy, x, w)
 
-        plain = COLLECTIVE.findall(jax.jit(dense).lower(*args).compile().as_text())
+        plain = collectives(jax.jit(dense).lower(*args).compile().as_text())
     assert plain  # the gradient of w is summed over devices: the search finds it
     assert counts == [plain, plain]
 
@@ -70,7 +68,32 @@ def test_without_groups_rows_travel():
         args = [jax.device_put(a, P(s)) for a, s in ((x, "data"), (w, None), (dy, "data"))]
         run = jax.jit(partial(block_and_gradients, mode="balanced", groups=1, skip=None))
         text = run.lower(*args).compile().as_text()
-    assert len(COLLECTIVE.findall(text)) > 1
+    assert collectives(text).total() > 1
+
+
+@pytest.mark.parametrize("groups", [1, 4, 12])
+def test_groups_that_devices_would_cut_are_refused_where_the_type_of_x_tells(groups):
+    x = numbers(48, 8)
+    with jax.set_mesh(jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))):
+        x = jax.device_put(x, P("data"))
+        run = partial(drop_path_residual, x, jnp.tanh, 0.4, key=KEY, groups=groups)
+        for call in (run, jax.jit(run)):
+            with pytest.raises(ValueError, match="groups must be a multiple of the 8 devices") as e:
+                call()
+            assert f"share the batch, got {groups}: " in str(e.value)
+        assert run(skip=False).shape == x.shape  # no row is gathered
+        jax.jit(partial(run, mode="row"))()
+
+
+def test_an_axis_shared_over_two_names_counts_the_devices_of_both():
+    mesh = jax.make_mesh((4, 2), ("data", "more"), axis_types=(AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        x = jax.device_put(numbers(3, 32), P(None, ("data", "more")))
+        with pytest.raises(ValueError, match=r"multiple of the 8 devices .* got 4"):
+            drop_path_residual(x, jnp.tanh, 0.4, key=KEY, groups=4, axis=1)
+        x = jax.device_put(numbers(32, 3), P("data"))
+        want = drop_path_residual(numbers(32, 3), jnp.tanh, 0.4, key=KEY, groups=4)
+        np.testing.assert_array_equal(drop_path_residual(x, jnp.tanh, 0.4, key=KEY, groups=4), want)
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])

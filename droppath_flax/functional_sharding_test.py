@@ -1,6 +1,5 @@
 """A batch that is sharded over devices gets the unsharded result, and no collective."""
 
-import re
 from functools import partial
 
 import jax
@@ -10,10 +9,9 @@ from jax import P
 from jax.sharding import AxisType
 
 import droppath
+from conformance.hlo import collectives
 from droppath_flax.functional import drop_path
 from droppath_flax.functional_test import BATCH, KEY, assert_same_bits, numbers, with_gradient
-
-COLLECTIVE = re.compile(r"all-reduce|all-gather|all-to-all|collective-|reduce-scatter")
 
 
 def compiled(f, *args):
@@ -25,7 +23,7 @@ def test_the_search_for_collectives_finds_one(axes):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(axes,))
     with jax.set_mesh(mesh):
         x = jax.device_put(jnp.ones(BATCH), P("data"))
-        assert COLLECTIVE.search(compiled(jnp.sum, x).as_text())
+        assert collectives(compiled(jnp.sum, x).as_text())
 
 
 @pytest.mark.parametrize(
@@ -47,7 +45,7 @@ def test_a_sharded_batch_gets_the_unsharded_result_without_a_collective(axes, mo
         args = [jax.device_put(a, jax.NamedSharding(mesh, spec)) for a in (x, dy)]
         run = with_gradient(partial(drop_path, drop_prob=0.37, key=KEY, mode=mode, groups=groups))
         program = compiled(run, *args)
-        assert not COLLECTIVE.search(program.as_text())
+        assert not collectives(program.as_text())
         for result, of in zip(program(*args), (x, dy), strict=True):
             assert result.sharding.shard_shape(x.shape) == args[0].sharding.shard_shape(x.shape)
             assert_same_bits(result, droppath.drop_path(of, keep, 0.37))
@@ -65,7 +63,7 @@ def test_shards_that_pass_their_offsets_get_the_unsharded_result(mode):
     f = jax.shard_map(shard, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
     x_sharded = jax.device_put(x, jax.NamedSharding(mesh, P("data")))
     program = compiled(with_gradient(f), x_sharded, x_sharded)
-    assert not COLLECTIVE.search(program.as_text())
+    assert not collectives(program.as_text())
     keep = droppath.keep_mask(KEY, 0.37, BATCH, mode=mode, groups=8 if mode == "balanced" else 1)
     for result in program(x_sharded, x_sharded):
         assert_same_bits(result, droppath.drop_path(x, keep, 0.37))

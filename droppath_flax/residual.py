@@ -21,6 +21,7 @@ from droppath.arguments import (
     check_flags,
     check_groups,
     check_per_sample,
+    check_shards,
     check_skip,
 )
 from droppath.masks import group_capacity
@@ -35,7 +36,15 @@ from droppath_flax.functional import (
     scale,
 )
 from droppath_flax.masks import Draw, Key, Offset, Rate, drop_threshold
-from droppath_flax.rows import Rows, add_rows, column, pick_rows, select_sum, take_rows
+from droppath_flax.rows import (
+    Rows,
+    add_rows,
+    column,
+    pick_rows,
+    select_sum,
+    shards,
+    take_rows,
+)
 
 Branch: TypeAlias = Callable[..., jax.Array]
 
@@ -70,13 +79,14 @@ def drop_path_residual(
         function must be pure.
       per_sample: further arguments of the branch, pytrees of arrays [B, ...], gathered with x.
       skip: None skips where that can be; True raises ValueError where it cannot; False computes all
-        rows and selects. Skipping "balanced" takes a drop_prob that is no JAX array and a branch
-        that is differentiated in reverse; "batch" computes all under a vmap of its draw.
+        rows and selects. What is skipped is differentiated in reverse; "balanced" takes a drop_prob
+        that is no JAX array to skip; "batch" computes all under a vmap of its draw.
       keep: bool [B]. A traced `keep` with mode="balanced" and skip=True is not checked. If it keeps
         more rows than kept_capacity, the surplus rows are dropped silently. With skip=None it is
         masked.
-      groups: for "balanced", the number of equal contiguous groups of the batch. Where it is a
-        multiple of the devices that share the batch, no row leaves its device.
+      groups: for "balanced", the number of equal contiguous groups of the batch. Let it be a
+        multiple of the devices that share the batch: no row leaves its device then. Other numbers
+        are refused where the type of x says how it is shared, on an Explicit mesh.
       drop_prob, key, deterministic, mode, scale_by_keep, scale_at, axis, offset: as in `drop_path`.
 
     Returns: array of x's shape and dtype, whatever dtype the branch returns.
@@ -100,7 +110,7 @@ def drop_path_residual(
     if deterministic or draws_nothing(p, draw):  # EVAL-1, EVAL-2
         s = keep_prob(p, x) if scaled and deterministic else 1.0
         return _add_all(branch, x, *per_sample, keep=jnp.full(x.shape[at], s > 0), s=s, axis=at)
-    kept, run_all = _decide(draw, p, skip, x.shape[at])
+    kept, run_all = _decide(draw, p, skip, x, at)
     s = scale(p, x) if scaled else 1.0
     if run_all:
         return _add_all(branch, x, *per_sample, keep=kept, s=s, axis=at)
@@ -112,14 +122,19 @@ def drop_path_residual(
     return x if rows is None else _add_kept(branch, x, per_sample, rows, cast(float, s), at)
 
 
-def _decide(draw: Draw, p: Rate, skip: bool | None, batch: int) -> tuple[jax.Array, bool]:
+def _decide(
+    draw: Draw, p: Rate, skip: bool | None, x: jax.Array, axis: int
+) -> tuple[jax.Array, bool]:
     """Return the mask, and whether the branch runs on all rows; refuse before anything is drawn."""
-    group_size = batch // check_groups(draw.groups, batch)
+    batch = x.shape[axis]
+    groups = check_groups(draw.groups, batch)
+    group_size = batch // groups
     why = _why_all_rows(draw, p, skip, group_size)
     check_skip(skip, why)
     run_all = skip is False or bool(why)
     if draw.mode == "balanced" and not run_all:
         run_all = _capacity(p, group_size) == group_size
+        check_shards(groups, 1 if run_all else shards(x, axis))
     return draw_keep(draw, p, batch), run_all
 
 

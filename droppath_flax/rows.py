@@ -5,6 +5,7 @@ Gradients are gathers too: XLA scatters slowly, and adds where it need not. With
 spread over devices stays where it is. Not here: the mask, and the branch.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -111,6 +112,14 @@ def column(keep: jax.Array, ndim: int, axis: int) -> jax.Array:
 def compute_type(x: jax.Array) -> np.dtype[Any]:
     """Return the compute type of SPEC.md: float64 for float64, else float32."""
     return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+
+
+def shards(x: jax.Array, axis: int) -> int:
+    """Return how many devices share an axis of x, as its type says: 1 where the mesh is Auto."""
+    sharding = jax.typeof(x).sharding
+    names = sharding.spec[axis]
+    names = (names,) if isinstance(names, str) else names or ()
+    return math.prod(sharding.mesh.shape[name] for name in names)
 
 
 def _gather(x: jax.Array, index: jax.Array, axis: int) -> jax.Array:

@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = dataclasses.replace(default, devices=1, **vars(parser.parse_args(argv)))
     except ValueError as error:
         parser.error(str(error))
+    jax.config.update("jax_default_matmul_precision", "highest")  # a GPU's float32 is less
     folder = Path(cfg.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # as train_torch's main

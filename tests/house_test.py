@@ -111,6 +111,7 @@ FLAX_ONLY = {
         "_take_bwd": "see _take",
         "_add_rows_fwd": "see _take",
         "_add_rows_bwd": "see _take",
+        "shards": "the type of an array may say how devices share it",
     },
     "residual": {
         "_capacity": "a program's number of rows is static",

@@ -155,3 +155,10 @@ def test_a_venv_made_by_hand_is_kept(project, stand_in):
     (project / ".venv/mine").touch()
     assert make(project, "train", stand_in) == (0, [])
     assert (project / ".venv/mine").exists()
+
+
+def test_what_compiles_for_accelerators_has_an_environment_of_its_own(project, stand_in):
+    assert make(project, "aot", stand_in) == (0, [])
+    assert installs(project) == [".[aot]"]
+    assert (project / ".venv-aot/aot.done").exists()
+    assert not (project / ".venv").exists()

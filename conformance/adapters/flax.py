@@ -1,6 +1,5 @@
 """droppath_flax behind the protocol, eager or jitted, on one device or on several."""
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +14,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import droppath
+from conformance.hlo import collectives
 from conformance.protocol import Backend, Call, Info, Outcome, joined, outcome_from, parts
 from droppath_flax import DropPath, DropPathResidual, drop_path, drop_path_residual
 
@@ -23,7 +23,6 @@ CLAIMS = (
     "calls residual skip compile scan vmap shard"
 )
 DEVICES = 8  # the most that the checks ask for
-COLLECTIVE = r"\b(?:all-gather|all-reduce|all-to-all|collective-\w+|reduce-scatter)(?:-start)?\("
 
 with suppress(RuntimeError):  # JAX has already counted its devices
     jax.config.update("jax_num_cpu_devices", DEVICES)
@@ -53,7 +52,7 @@ class Flax:
         """Return the outcome of one call."""
         if call.shards > len(self.devices):
             return joined([self.run(part) for part in parts(call)], call.options.get("axis", 0))
-        traced, collectives = self.traced, None
+        traced, exchanges = self.traced, None
         self.ran.clear()
         with jax.enable_x64(True), jax.default_device(self.devices[0]):
             if call.op == "model":
@@ -63,12 +62,12 @@ class Flax:
                 f = self._compiled(call, f)
             if call.shards > 1:
                 f = f.lower(x, *arrays).compile()
-                collectives = len(re.findall(COLLECTIVE, f.as_text()))
+                exchanges = collectives(f.as_text()).total()
             y, dx = f(x, *arrays)
             jax.effects_barrier()
         outcome = outcome_from(y, dx, x, drew=False)
         built = self.traced > traced
-        return replace(outcome, ran=sum(self.ran), built=built, collectives=collectives)
+        return replace(outcome, ran=sum(self.ran), built=built, collectives=exchanges)
 
     def _arrays(self, call: Call) -> tuple[jax.Array, tuple[Any, ...]]:
         """Return x, and dy, per_sample, key, keep and rates: what of a call is data."""

@@ -133,6 +133,11 @@ class Config:
                 f"got {self.warmup_epochs}"
             )
 
+    @property
+    def gathers(self) -> bool:
+        """Whether a branch runs on part of the batch, gathered (a ResNet's on all or none)."""
+        return self.network == "vit" and self.mode == "balanced" and self.skip
+
     def _check_network(self) -> None:
         if self.network == "vit":
             if self.width % self.heads:

@@ -86,6 +86,11 @@ def make_mesh(cfg: Config) -> Mesh:
         raise Refused(f"devices must be all {jax.device_count()} of the processes, got {count}")
     if cfg.batch % count:
         raise Refused(f"batch must be a multiple of the {count} devices, got {cfg.batch}")
+    if cfg.gathers and cfg.groups % count:
+        raise Refused(
+            f"groups must be a multiple of the {count} devices, got {cfg.groups}: else images "
+            "travel between devices, which costs more than skipping saves (or take --no-skip)"
+        )
     return jax.make_mesh(
         (count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count]
     )
@@ -106,6 +111,15 @@ def shardings(mesh: Mesh, tree: Any, *, fsdp: bool = False) -> Any:
         return NamedSharding(mesh, PartitionSpec(*spec))
 
     return jax.tree.map(place, tree)
+
+
+def keep_split(x: jax.Array) -> jax.Array:
+    """Return x, its rows shared among the devices of the mesh in use, if there is one.
+
+    XLA for GPUs may lose that within `lax.cond`: each would compute on the whole batch.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    return x if mesh.empty else jax.lax.with_sharding_constraint(x, PartitionSpec("data"))
 
 
 def put(tree: Any, places: Any) -> Any:

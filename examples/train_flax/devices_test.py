@@ -101,6 +101,25 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused():
         devices.make_mesh(dataclasses.replace(SMOKE, devices=3))
 
 
+def test_groups_that_the_devices_would_cut_are_refused_where_rows_are_gathered():
+    vit = dataclasses.replace(VIT, groups=2, devices=4)
+    with pytest.raises(Refused, match="groups must be a multiple of the 4 devices, got 2: "):
+        devices.make_mesh(vit)
+    for cfg in (
+        dataclasses.replace(vit, groups=8),
+        dataclasses.replace(vit, skip=False),
+        dataclasses.replace(vit, mode="row"),
+        dataclasses.replace(BATCH, devices=4),
+    ):
+        assert devices.make_mesh(cfg).size == 4
+
+
+def test_the_preset_of_the_vit_is_refused_on_16_devices(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 16)
+    with pytest.raises(Refused, match="groups must be a multiple of the 16 devices, got 8"):
+        devices.make_mesh(PRESETS["vit"])
+
+
 def test_a_run_that_is_to_be_distributed_without_others_is_refused(monkeypatch):
     def initialize(*given):
         raise ValueError(f"coordinator_address should be defined, got {given}.\nand more")

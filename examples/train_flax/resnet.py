@@ -12,6 +12,7 @@ github.com/yueatsprograms/Stochastic_Depth (main.lua, ResidualDrop.lua).
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from flax import nnx
 
 from droppath_flax import DropPathResidual
 from examples.train_flax.config import Config
+from examples.train_flax.devices import keep_split
 
 
 class ResNet(nnx.Module):
@@ -81,8 +83,8 @@ class PreActivationBranch(nnx.Module):
         self.conv2 = Conv3x3(c_out, c_out, 1, cfg, rngs)
 
     def __call__(self, _: jax.Array, x: jax.Array) -> jax.Array:
-        f = self.conv1(nnx.relu(self.norm1(x)))
-        return self.conv2(nnx.relu(self.norm2(f)))
+        f = self.conv1(nnx.relu(self.norm1(keep_split(x))))
+        return keep_split(self.conv2(nnx.relu(self.norm2(f))))
 
 
 class PostActivationBranch(nnx.Module):
@@ -95,8 +97,8 @@ class PostActivationBranch(nnx.Module):
         self.norm2 = batch_norm(c_out, cfg, rngs)
 
     def __call__(self, _: jax.Array, x: jax.Array) -> jax.Array:
-        f = nnx.relu(self.norm1(self.conv1(x)))
-        return self.norm2(self.conv2(f))
+        f = nnx.relu(self.norm1(self.conv1(keep_split(x))))
+        return keep_split(self.norm2(self.conv2(f)))
 
 
 BRANCHES = {"preresnet": PreActivationBranch, "resnet": PostActivationBranch}
@@ -125,10 +127,8 @@ class Conv3x3(nnx.Module):
         self.deterministic = False  # set by train() and eval()
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        # XLA's CPU has no fast gradient of a convolution inside lax.scan: 10 times slower, or more.
-        by_matmul = jax.default_backend() == "cpu" and not self.deterministic
-        convolve = convolve_by_matmul if by_matmul else convolve_by_xla
-        y = convolve(x, self.kernel[...].astype(x.dtype), self.stride)
+        way = convolve_by_xla if self.deterministic else convolve
+        y = way(x, self.kernel[...].astype(x.dtype), self.stride)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
@@ -139,6 +139,16 @@ def normal(std: float) -> Callable[..., jax.Array]:
         return std * jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
 
     return draw
+
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """A convolution that is fast to differentiate wherever the program is compiled for.
+
+    XLA's CPU has no fast gradient of one inside lax.scan: 10 times slower, or more.
+    """
+    ways = {"cpu": convolve_by_matmul, "default": convolve_by_xla}
+    at_stride = {platform: partial(way, stride=stride) for platform, way in ways.items()}
+    return jax.lax.platform_dependent(x, kernel, **at_stride)
 
 
 def convolve_by_xla(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

@@ -1,6 +1,7 @@
 """The ResNets: their sizes, their blocks by hand, and what a closed block leaves alone."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,13 @@ from flax import nnx
 import droppath
 from examples.train_flax.config import PRESETS
 from examples.train_flax.model import build_model, layer_rates
-from examples.train_flax.resnet import Block, convolve_by_matmul, convolve_by_xla, shortcut
+from examples.train_flax.resnet import (
+    Block,
+    convolve,
+    convolve_by_matmul,
+    convolve_by_xla,
+    shortcut,
+)
 
 PRE = dataclasses.replace(PRESETS["smoke"], drop_path_rate=0.9, rule="uniform")
 POST = dataclasses.replace(PRESETS["resnet110"], depth=8, width=4, drop_path_rate=0.4)
@@ -26,6 +33,28 @@ def test_the_convolution_by_matmul_is_the_convolution(stride, size):
     kernel = jax.random.normal(jax.random.key(3), (3, 3, 3, 5))
     want = convolve_by_xla(x, kernel, stride)
     np.testing.assert_allclose(convolve_by_matmul(x, kernel, stride), want, rtol=0, atol=1e-5)
+
+
+def test_the_way_to_convolve_is_that_of_the_platform_that_a_program_is_compiled_for():
+    x, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 5))
+    traced = jax.jit(partial(convolve, stride=1)).trace(x, kernel)
+    for platform, way in (("cpu", "dot_general"), ("cuda", "convolution"), ("tpu", "convolution")):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        found = [name for name in ("dot_general", "convolution") if f"stablehlo.{name}" in text]
+        assert found == [way]
+
+
+def test_a_branch_that_may_not_run_says_how_its_batch_is_shared(block):
+    """XLA for GPUs would gather the whole batch; XLA for a CPU shares it anyway."""
+    graphdef, state = nnx.split(block)
+    with jax.set_mesh(jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))):
+
+        def step(state, x):
+            return nnx.merge(graphdef, state)(x, key=KEYS[True])
+
+        text = jax.jit(step).lower(state, X).as_text()
+    branch = text.partition("stablehlo.case")[2]
+    assert branch.count("sdy.sharding_constraint") == 2
 
 
 def parameters(preset, image_shape):

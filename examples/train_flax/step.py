@@ -145,13 +145,15 @@ def train_epoch(run: Run, state: State, train: Images, epoch: int) -> tuple[Stat
     left out; the order of the next epoch has others last. The state that is given is used up.
     """
     steps = min(run.steps, run.last_step - (epoch - 1) * run.steps)
-    return _train_steps(run, steps, state, train, epoch)
+    with jax.set_mesh(run.mesh):
+        return train_steps(run, steps, state, train, epoch)
 
 
 @partial(jax.jit, static_argnames=("run", "steps"), donate_argnames="state")
-def _train_steps(
+def train_steps(
     run: Run, steps: int, state: State, train: Images, epoch: jax.Array
 ) -> tuple[State, jax.Array]:
+    """Return what `train_epoch` does, after so many steps: the compiled call itself."""
     order_key = jax.random.fold_in(stream(run.cfg, "order"), epoch)
     order = jax.random.permutation(order_key, len(train.labels))
     batches = order[: steps * run.cfg.batch].reshape(steps, run.cfg.batch)

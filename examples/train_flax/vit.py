@@ -16,6 +16,7 @@ from flax import nnx
 
 from droppath_flax import DropPathResidual
 from examples.train_flax.config import Config
+from examples.train_flax.devices import keep_split
 from examples.train_flax.resnet import normal
 
 
@@ -68,9 +69,9 @@ class Attention(nnx.Module):
         self.out = linear(cfg.width, cfg.width, cfg, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        qkv = self.qkv(self.norm(x))  # [n, tokens, 3 * width]
+        qkv = self.qkv(self.norm(keep_split(x)))  # [n, tokens, 3 * width]
         q, k, v = jnp.split(qkv.reshape(*x.shape[:2], 3 * self.heads, -1), 3, axis=2)
-        return self.out(jax.nn.dot_product_attention(q, k, v).reshape(x.shape))
+        return keep_split(self.out(jax.nn.dot_product_attention(q, k, v).reshape(x.shape)))
 
 
 class Mlp(nnx.Module):
@@ -82,7 +83,7 @@ class Mlp(nnx.Module):
         self.down = linear(4 * cfg.width, cfg.width, cfg, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.down(nnx.gelu(self.up(self.norm(x))))
+        return keep_split(self.down(nnx.gelu(self.up(self.norm(keep_split(x))))))
 
 
 def patches(x: jax.Array, size: int) -> jax.Array:
