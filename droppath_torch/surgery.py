@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from droppath.arguments import Mode, check_mode
 from droppath.schedules import TEXT
 from droppath_torch.arguments import check_module
 from droppath_torch.foreign import is_place, is_theirs
@@ -78,20 +79,22 @@ def _rates(
     return checked if len(given) == layers else [checked[block] for block in blocks]
 
 
-def convert(model: nn.Module) -> nn.Module:
+def convert(model: nn.Module, *, mode: Mode | None = None) -> nn.Module:
     """Return model with the DropPaths of other libraries swapped, in place, for droppath_torch's.
 
     Swapped is every module whose class is named StochasticDepth or ...DropPath, as in timm,
     torchvision and transformers: for a DropPath of the same rate (None is 0), mode, scale_by_keep
     and training flag. And every nn.Identity that its parent holds as drop_path, drop_path1, ... or
     stochastic_depth, alone or after `_` (attn_drop_path), where such libraries put it for a rate of
-    0: for a DropPath of rate 0 and mode "row". So a model built with a rate of 0 has all its
+    0: for a DropPath of rate 0. So a model built with a rate of 0 has all its
     layers; set their rates by `set_drop_probs`. A layer that is used twice stays one; names in the
     state dict stay. Hooks on the layers are lost. What stays: functions that the model calls, and
     what is left out where a rate is 0. `print(droppath_torch.summary(model))` shows what there is.
 
     Args:
       model: any module; if it is such a layer itself, the new layer is returned.
+      mode: of all that is swapped, "balanced" for `skip_dropped`; None keeps that of torchvision's
+        layers, and is "row" for others.
 
     Raises: ValueError, before anything is swapped, if such a class holds anything but drop_prob,
       drop_prob and scale_by_keep, or p and mode; or values that DropPath refuses; and if model
@@ -108,6 +111,8 @@ def convert(model: nn.Module) -> nn.Module:
     )
     """
     check_module(model)
+    if mode is not None:
+        check_mode(mode)
     swaps = {
         module: _ours(module, path or "model")
         for path, module in model.named_modules()
@@ -127,6 +132,8 @@ def convert(model: nn.Module) -> nn.Module:
         for name, child in list(parent._modules.items()):  # named_children gives a shared one once
             if child in swaps:
                 setattr(parent, name, swaps[child])
+    for ours in (*swaps.values(), *zeros.values()):
+        ours.mode = mode or ours.mode
     return swaps.get(model, model)
 
 

@@ -160,6 +160,23 @@ def test_each_librarys_layer_is_swapped_for_the_same_rate_and_meaning(theirs, wa
         assert same_bits(module(x, key=KEY), want(x, key=KEY))
 
 
+def test_a_mode_is_given_to_all_that_is_swapped_and_to_nothing_else():
+    model = nn.ModuleDict(
+        {
+            "a": layer("StochasticDepth", p=0.1, mode="batch"),
+            "b": layer("SwinDropPath", drop_prob=0.2),
+            "drop_path": nn.Identity(),
+            "ours": DropPath(0.3),
+        }
+    )
+    with pytest.raises(ValueError, match=r"mode must be .* got 'rows'"):
+        convert(model, mode="rows")
+    assert isinstance(model["drop_path"], nn.Identity)
+    convert(model, mode="balanced")
+    assert [model[name].mode for name in model] == ["balanced"] * 3 + ["row"]
+    assert [model[name].drop_prob for name in model] == [0.1, 0.2, 0, 0.3]
+
+
 def test_training_flags_shared_layers_and_the_order_of_modules_are_kept():
     shared, evaluating = layer("DropPath", drop_prob=0.1), layer("XDropPath", drop_prob=0.2).eval()
     block = nn.ModuleDict({"a": shared, "b": nn.Linear(2, 2), "c": shared})

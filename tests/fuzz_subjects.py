@@ -206,8 +206,9 @@ def add_torch_models():
     f = partial(call_skip_dropped, TORCH)
     kinds |= {"undo": "flag none"}
     subject("droppath_torch.skip_dropped", f, right, "model undo", state=state, **kinds)
-    kinds = {"model": "model no_droppath"}
-    subject("droppath_torch.convert", droppath_torch.convert, {"model": model}, "model", **kinds)
+    kinds = {"model": "model no_droppath", "mode": "choice"}
+    right = {"model": model, "mode": "row"}
+    subject("droppath_torch.convert", droppath_torch.convert, right, "model mode", **kinds)
     subject("droppath_torch.summary", droppath_torch.summary, {"model": model}, "model")
 
 

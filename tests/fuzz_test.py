@@ -47,6 +47,7 @@ NNX = "nnx refuses an array where it held none, at the assignment"
 EXCEPTIONS = [
     ("droppath.keep_mask", "drop_prob", "np.array([[]0.1, 0.2])", "one mask for each rate"),
     ("droppath.keep_mask", "drop_prob", "np.array([[]])", "no mask for no rate"),
+    ("droppath_torch.convert", "mode", "None", "each layer keeps its own"),
     *(("droppath_flax.* assigned to", "*", f"np.{made}(*", NNX) for made in ("array", "ones")),
 ]
 
