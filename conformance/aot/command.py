@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import jax
 from rich.console import Console
 
 from conformance.aot import table
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table.print_rows(rows, console)
         if options.write:
             table.write(rows, options.write, table.setting())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
         parser.error(str(error))
     return 0 if all(row.good for row in rows) else 1
 

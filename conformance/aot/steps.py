@@ -23,8 +23,8 @@ from examples.train_flax.config import PRESETS, Config
 from examples.train_flax.data import Images
 from examples.train_flax.devices import shardings
 
-SHARE = 1000  # images of one device: more than a TPU holds on its chip; of a vit's group half run
-STEPS = 2  # in one call
+SHARE = 500  # images of one device: more than a TPU holds on its chip; of a vit's group half run
+STEPS = 1  # in one call: the images lie whole on each device, enough for all
 IMAGE, CLASSES = (32, 32, 3), 10
 DROP_PROB = 0.5  # of each of the vit's branches
 
