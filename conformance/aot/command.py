@@ -60,7 +60,7 @@ def compile_all(targets: Sequence[Target], short: bool, console: Console) -> Ite
                 beside[program.name] = measure(target, program)
         for program in programs:
             row = beside[program.name]
-            first = fewest.setdefault((target.generation, program.name), row)
+            first = fewest.setdefault((target.kind, program.name), row)
             yield Row(
                 row,
                 beside.get(program.like or ""),

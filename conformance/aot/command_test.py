@@ -98,3 +98,9 @@ def test_a_compiled_program_says_its_target_and_its_share():
     row = measure(HERE, program)
     assert (row.target, row.chips, row.share, row.collectives) == ("4 CPU", 4, 96, {})
     assert replace(row, seconds=0.0).temporary >= 0
+
+
+def test_what_one_should_not_do_is_compiled_only_where_its_memory_may_be_had():
+    few, many = ({p.name for p in blocks.blocks(devices)} for devices in (4, 256))
+    assert few - many == {blocks.CONTRARY}
+    assert many < few

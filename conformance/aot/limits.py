@@ -29,7 +29,7 @@ def judge(
     kept = {"B": row.batch == row.share, "C": _exchanges_as(program, row, beside)}
     if program.rows and row.flops:
         kept["F"] = _close(row.flops, program.rows * (beside[program.like or ""].flops or 0))
-    if program.masked and not (program.conditional and row.generation.startswith("TPU")):
+    if program.masked and not (program.conditional and row.kind.startswith("TPU")):
         most = 1.1 if program.conditional else 1.0
         kept["M"] = row.temporary <= most * beside[program.masked].temporary
     if row.chips > fewest.chips:

@@ -58,7 +58,7 @@ def test_batch_mode_may_take_a_tenth_more_memory_on_a_gpu_and_keep_its_sums_apar
     assert kept["C"]
     assert not judge(BATCH, replace(row, temporary=1101), BESIDE, row)["M"]
     assert not judge(BATCH, replace(row, collectives={"all-gather": 1}), BESIDE, row)["C"]
-    assert "M" not in judge(BATCH, replace(row, generation="TPU v5e"), BESIDE, row)
+    assert "M" not in judge(BATCH, replace(row, kind="TPU v5e"), BESIDE, row)
 
 
 def test_a_mask_is_to_exchange_nothing_and_is_held_to_no_more():

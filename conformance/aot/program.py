@@ -43,7 +43,7 @@ class Compiled:
     """
 
     target: str
-    generation: str
+    kind: str
     chips: int
     program: str
     flops: float | None
@@ -67,7 +67,7 @@ def measure(target: Target, program: Program) -> Compiled:
     cost: Any = compiled.cost_analysis() or {}
     return Compiled(
         target.name,
-        target.generation,
+        target.kind,
         chips,
         program.name,
         cost.get("flops") or None,

@@ -20,7 +20,7 @@ class Target(NamedTuple):
     """Devices to compile for."""
 
     name: str
-    generation: str  # of chips that compile alike
+    kind: str  # of chips that compile alike
     devices: Sequence[jax.Device]
 
     def mesh(self, axes: AxisType) -> Mesh:
@@ -37,7 +37,7 @@ def tpu(topology: str) -> Target:
         raise ValueError(
             f"tpu must be a topology such as v5e:2x2, got {topology}: {reason}"
         ) from None
-    return Target(f"TPU {topology}", f"TPU {topology.partition(':')[0]}", devices)
+    return Target(f"TPU {topology}", "TPU", devices)
 
 
 def cuda(name: str, chips: int) -> Target:
