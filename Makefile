@@ -24,7 +24,7 @@ help:
 	@echo 'make train   train the Flax example at constant and at stochastic depth, print one table'
 	@echo 'make test    lint, types, all tests, conformance of the reference and both backends'
 	@echo 'make lint    lint and types alone'
-	@echo 'make aot     compile for TPUs and GPUs that are not there, say what became of it; an hour'
+	@echo 'make aot     compile for TPUs and GPUs that are not there, say what became of it; takes long'
 	@echo 'make clean   remove .venv, .venv-aot and the caches'
 
 # What the tests need holds all that the example needs.

@@ -3,7 +3,7 @@
 Masks, drop_path, a block in each mode, and the training example's own steps are compiled ahead of
 time, for TPUs and GPUs, on any machine. Nothing runs: no time and no number is checked, but FLOPs,
 memory, what devices exchange and how much of the batch each sees are. Without options all is
-compiled for all targets, in about an hour on two cores.
+compiled for all targets; steps for hundreds of chips take minutes each.
 
 Exit status: 0 all limits are kept, 1 one is not, 2 usage or a missing package.
 """
