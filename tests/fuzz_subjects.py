@@ -176,8 +176,8 @@ def add_torch_modules():
         subject(f"droppath_torch.{name} assigned to, in keyed", f, {}, without)
 
 
-def run_keyed(model, key=KEY, offset=0, x=TORCH):
-    with droppath_torch.keyed(model, key, offset=offset):
+def run_keyed(model, key=KEY, offset=0, layers=None, x=TORCH):
+    with droppath_torch.keyed(model, key, offset=offset, layers=layers):
         model(x)
 
 
@@ -197,10 +197,12 @@ def add_torch_models():
     right, state = {"model": model, "key": KEY}, partial(layers, model)
 
     kinds = {"key": "key none", "model": "model no_droppath"}
-    subject("droppath_torch.keyed", run_keyed, right, "model key offset x", state=state, **kinds)
+    subject(
+        "droppath_torch.keyed", run_keyed, right, "model key offset layers x", state=state, **kinds
+    )
     right = {"model": model, "rates": 0.5}
     f, kinds = droppath_torch.set_drop_probs, {"model": "model no_droppath"}
-    subject("droppath_torch.set_drop_probs", f, right, "model rates", state=state, **kinds)
+    subject("droppath_torch.set_drop_probs", f, right, "model rates layers", state=state, **kinds)
 
     right = {"model": model, "undo": False}
     f = partial(call_skip_dropped, TORCH)
@@ -210,6 +212,29 @@ def add_torch_models():
     right = {"model": model, "mode": "row"}
     subject("droppath_torch.convert", droppath_torch.convert, right, "model mode", **kinds)
     subject("droppath_torch.summary", droppath_torch.summary, {"model": model}, "model")
+
+
+def run_flax_keyed(model, key=KEY, offset=0, layers=None, x=JAX):
+    with droppath_flax.keyed(model, key, offset=offset, layers=layers):
+        model(x)
+
+
+def add_flax_models():
+    model = nnx.Sequential(*[droppath_flax.DropPath(0.5) for _ in range(3)])
+    right, state = {"model": model, "key": KEY}, partial(nnx.graphdef, model)
+    kinds = {"key": "key none", "model": "model no_droppath"}
+    subject(
+        "droppath_flax.keyed",
+        run_flax_keyed,
+        right,
+        "model key offset layers x",
+        state=state,
+        **kinds,
+    )
+    right, kinds = {"model": model, "rates": 0.5}, {"model": "model no_droppath"}
+    f = droppath_flax.set_drop_probs
+    subject("droppath_flax.set_drop_probs", f, right, "model rates layers", state=state, **kinds)
+    subject("droppath_flax.summary", droppath_flax.summary, {"model": model}, "model")
 
 
 def add_flax_functions():
@@ -269,3 +294,4 @@ add_torch_modules()
 add_torch_models()
 add_flax_functions()
 add_flax_modules()
+add_flax_models()
