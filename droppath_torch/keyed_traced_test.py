@@ -6,10 +6,11 @@ import torch
 from torch import nn
 from torch._dynamo.exc import Unsupported
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.checkpoint import checkpoint
 
 import droppath
 from droppath_torch import DropPath, DropPathResidual, keyed
-from droppath_torch.calls_test import Block, X
+from droppath_torch.calls_test import BROKEN, Block, X
 from droppath_torch.functional_test import same_bits
 
 KEY = droppath.key(7)
@@ -98,3 +99,33 @@ def test_a_bad_argument_is_no_program(model, key):
     f, _ = compiled()
     with pytest.raises((Unsupported, ValueError), match="must"):
         f(model, key)
+
+
+class Once(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.branch, self.drop_path = nn.Linear(4, 4), DropPath(0.37)
+
+    def forward(self, x):
+        return x + self.drop_path(self.branch(x).tanh())
+
+
+@BROKEN
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpoint_around_a_program_runs_it_again_with_its_masks(reentrant):
+    torch._dynamo.reset()
+    model = nn.Sequential(*[Once() for _ in range(2)])
+    programs = [torch.compile(block, backend="aot_eager") for block in model]
+
+    def run(blocks, checkpointed):
+        model.zero_grad()
+        x = X.clone().requires_grad_()
+        with keyed(model, KEY):
+            y = x
+            for block in blocks:
+                y = checkpoint(block, y, use_reentrant=reentrant) if checkpointed else block(y)
+            y.square().sum().backward()
+        return [y, x.grad, *[p.grad for p in model.parameters()]]
+
+    got, want = run(programs, True), run(model, False)
+    assert all(same_bits(a, b) for a, b in zip(got, want, strict=True))
