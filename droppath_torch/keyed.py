@@ -42,9 +42,8 @@ def keyed(
     A forward is a call of `model` itself. Where only parts of it are called, each layer may be
     called once.
 
-    Under torch.compile all calls of a layer belong in one program. A checkpoint belongs in it too:
-    around a program with one call of a layer it costs a graph break, with several it is refused.
-    The block itself may be compiled as a part of a step (fullgraph=True, checked with PyTorch
+    Under torch.compile all calls of a layer belong in one program, within a checkpoint or around
+    it. The block itself may be compiled as a part of a step (fullgraph=True, checked with PyTorch
     2.13): another key, NumPy's or a tensor, compiles nothing anew, another `offset` does; all calls
     in the block are then those of one forward, and functions of other libraries are not looked for.
 

@@ -101,31 +101,44 @@ def test_a_bad_argument_is_no_program(model, key):
         f(model, key)
 
 
-class Once(nn.Module):
+class Stack(nn.Module):
+    """Blocks that are called as they are, or as programs within checkpoints."""
+
     def __init__(self):
         super().__init__()
-        self.branch, self.drop_path = nn.Linear(4, 4), DropPath(0.37)
+        self.blocks = nn.ModuleList([Block(), Block()])
+        self.programs, self.reentrant = [], False
 
     def forward(self, x):
-        return x + self.drop_path(self.branch(x).tanh())
+        for block in [] if self.programs else self.blocks:
+            x = block(x)
+        for program in self.programs:
+            x = checkpoint(program, x, use_reentrant=self.reentrant)
+        return x
 
 
 @BROKEN
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_a_checkpoint_around_a_program_runs_it_again_with_its_masks(reentrant):
+@pytest.mark.parametrize("fullgraph", [False, True])
+def test_a_checkpoint_around_a_program_runs_it_again_with_its_masks(reentrant, fullgraph):
     torch._dynamo.reset()
-    model = nn.Sequential(*[Once() for _ in range(2)])
-    programs = [torch.compile(block, backend="aot_eager") for block in model]
-
-    def run(blocks, checkpointed):
-        model.zero_grad()
-        x = X.clone().requires_grad_()
-        with keyed(model, KEY):
-            y = x
-            for block in blocks:
-                y = checkpoint(block, y, use_reentrant=reentrant) if checkpointed else block(y)
-            y.square().sum().backward()
-        return [y, x.grad, *[p.grad for p in model.parameters()]]
-
-    got, want = run(programs, True), run(model, False)
-    assert all(same_bits(a, b) for a, b in zip(got, want, strict=True))
+    model, counter, frames = Stack(), CompileCounterWithBackend("aot_eager"), []
+    model.reentrant = reentrant
+    programs = [
+        torch.compile(block, fullgraph=fullgraph, backend=counter) for block in model.blocks
+    ]
+    for i in range(3):
+        results = []
+        for model.programs in (programs, []):
+            model.zero_grad()
+            x = X.clone().requires_grad_()
+            with keyed(model, droppath.fold_in(KEY, i)):
+                y = model(x)
+                y.square().sum().backward()
+                if model.programs and not fullgraph:
+                    with pytest.raises(ValueError, match=r"^key must serve one"):
+                        programs[0](X)
+            results.append([y, x.grad, *[p.grad for p in model.parameters()]])
+        assert all(same_bits(a, b) for a, b in zip(*results, strict=True))
+        frames.append(counter.frame_count)
+    assert frames[1] == frames[2]
