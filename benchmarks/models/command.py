@@ -149,5 +149,7 @@ def _say(text: str) -> None:
 
 
 def _write(options: argparse.Namespace, report: Report) -> None:
-    options.json.write_text(report.to_json(), encoding="utf-8")
+    whole = options.json.with_suffix(".tmp")  # so that a kill leaves the old one or the new one
+    whole.write_text(report.to_json(), encoding="utf-8")
+    whole.replace(options.json)
     options.markdown.write_text(page(report), encoding="utf-8")

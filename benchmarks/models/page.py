@@ -54,6 +54,7 @@ HEAD = ("model", "layers", "Id", "rates", "keyed", "skipped", "step", "why not, 
 TABLES = ("Tried while it was written", True), ("Not tuned on", False)
 CALL = re.compile(r"call \d+ of \d+: ")
 FIGURES = re.compile(r":? (?:output|result|gradient|shape) .*")  # which differ for each layer
+OF_BATCH = "is invalid for input of size"  # PyTorch, of rows viewed as if all of them were there
 LONGEST = 110  # characters of an error
 
 
@@ -70,13 +71,15 @@ def _counts(rows: Sequence[Row]) -> str:
     parts = []
     for name, tuned_on in TABLES:
         here = [row for row in rows if row.tuned_on == tuned_on]
-        passed = [f"{sum(row.passes(step) for row in here)} {step}" for step in PASSES]
+        passed = [f"{sum(row.passes(step) for row in here)} {step}" for step in PASSES[1:]]
+        converted, alike = (
+            sum(row.passes(*steps) for row in here) for steps in (PASSES[:1], PASSES)
+        )
         some = sum(bool(row.skipped) for row in here)
         every = sum(bool(row.skipped) and row.skipped == row.layers for row in here)
-        alike = sum(row.passes(*PASSES) for row in here)
         parts.append(
-            f"**{name}**: of {len(here)} models pass {', '.join(passed)}; all three "
-            f"{alike}. {some} skip something, {every} of these all."
+            f"**{name}**: of {len(here)} models, {converted} pass convert, {', '.join(passed)}, "
+            f"{alike} all three.\n{some} skip something, {every} of them everything."
         )
     return "\n\n".join(parts)
 
@@ -129,6 +132,8 @@ def _why_not(row: Row) -> str:
     counts: dict[str, int] = {}
     for reason, count in row.reasons.items():
         cause = FIGURES.sub("", CALL.sub("", reason))
+        if OF_BATCH in reason:
+            cause = "the batch's size is read before the branch"
         counts[cause] = counts.get(cause, 0) + count
     common = max(counts, key=lambda cause: counts[cause], default="")
     return "; ".join([*errors, *([f"{_short(common)} ({counts[common]})"] if common else [])])

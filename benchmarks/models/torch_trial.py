@@ -5,10 +5,10 @@ are tried all the same, except where there is no converted model. Not here: how 
 """
 
 from copy import deepcopy
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.child import Say
 from benchmarks.measure import hold_memory, interleave, median_ratio, quartiles
@@ -72,13 +72,17 @@ class Trial:
         rates = drop_path_rates(0.3, len(self.layers))
         set_drop_probs(self.ours, rates)
         _must([layer.drop_prob for layer in self.layers] == rates, "rates by layer are not set")
-        held = [[m for m in b.children() if isinstance(m, DropPath)] for b in self.ours.modules()]
-        blocks = [layers for layers in held if layers]
+        holders: dict[DropPath, nn.Module] = {}
+        for block in self.ours.modules():
+            for layer in block.children():
+                if isinstance(layer, DropPath):
+                    holders.setdefault(layer, block)
+        blocks = [*dict.fromkeys(holders[layer] for layer in self.layers)]
         self.found["blocks"] = len(blocks)
         rates = drop_path_rates(0.3, len(blocks))
         set_drop_probs(self.ours, rates)
-        got = [{cast(float, layer.drop_prob) for layer in layers} for layers in blocks]
-        _must(got == [{rate} for rate in rates], "rates by block are not set")
+        want = [rates[blocks.index(holders[layer])] for layer in self.layers]
+        _must([layer.drop_prob for layer in self.layers] == want, "rates by block are not set")
         _check_finite(step(self.ours, self.batch))
 
     def keyed(self) -> None:
