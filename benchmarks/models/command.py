@@ -65,7 +65,7 @@ def _parser() -> Parser:
     add("--only", nargs="+", default=[], metavar="NAME", help="models whose title holds a NAME")
     add("--list", action="store_true", help="print the titles, and try nothing")
     add("--sweep", action="store_true", help="in place of the table: a ViT's steps over rates")
-    add("--anew", action="store_true", help="try also what FILE of --json has")
+    add("--anew", action="store_true", help="try again what FILE of --json has")
     add("--seconds", type=float, default=SECONDS, help="of timed rounds each, by default 5")
     add("--json", type=Path, default=RESULTS, metavar="FILE", help="by default results/models.json")
     add("--markdown", type=Path, default=PAGE, metavar="FILE", help="by default docs/models.md")
@@ -100,7 +100,8 @@ def _begun(options: argparse.Namespace, now: dict[str, Any]) -> Report:
     other = [name for name in SAME if report.facts[name] != now[name]]
     if other and not options.anew:
         raise Refused(f"{options.json} is of another {', '.join(other)}: add --anew")
-    return Report(now, [], report.sweep, report.sweep_facts) if other else report
+    begins = other or (options.anew and not options.only and not options.sweep)
+    return Report(now, [], report.sweep, report.sweep_facts) if begins else report
 
 
 def _try(models: Sequence[Model], options: argparse.Namespace, report: Report) -> None:

@@ -137,7 +137,7 @@ def test_the_page_counts_what_passes_and_what_is_skipped():
     rows = [
         FINE,
         replace(FINE, title="timm b", skipped=1, errors={"keyed": "Wrong: a | b"}),
-        replace(FINE, title="timm c", skipped=None, ratio=None, errors={"convert": "E: no"}),
+        Row("timm c", True, 32, (3, 64, 64), {"convert": "E: no"}),
         replace(FINE, title="timm d", tuned_on=False, skipped=0, reasons={"R: result 0 of 2": 4}),
     ]
     text = page(Report(FACTS, rows))
@@ -145,7 +145,7 @@ def test_the_page_counts_what_passes_and_what_is_skipped():
     assert "2 skip something, 1 of them everything." in text
     assert "of 1 models, 1 pass convert, 1 rates, 1 keyed, 1 all three." in text
     assert "| timm b | 4 | 1 | ok | NO | 1 of 4 | 0.65 | keyed: Wrong: a \\| b |" in text
-    assert "| timm c | 4 | 1 | NO | NO |  |  | convert: E: no |" in text
+    assert "| timm c |  |  | NO | NO |  |  | convert: E: no |" in text
     assert "| timm d | 4 | 1 | ok | ok | 0 of 4 | 0.65 | R (4) |" in text
 
 

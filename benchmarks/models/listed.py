@@ -11,6 +11,7 @@ Options: TypeAlias = dict[str, Any]
 
 IMAGE = 3, 64, 64  # of a sample: channels, height, width
 BATCH = 32
+THREADS = 2  # of PyTorch
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,8 @@ class Row:
     rounds: int | None = None
 
     def passes(self, *steps: str) -> bool:
-        """Return whether these steps were reached and none of them failed."""
-        ended = {"build", "convert"} & self.errors.keys()  # nothing follows them
-        return not ended and not set(steps) & self.errors.keys()
+        """Return whether there was a converted model, and none of these steps failed."""
+        return self.layers is not None and not set(steps) & self.errors.keys()
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from torch.utils._pytree import tree_leaves
 from droppath_torch import DropPath
 from droppath_torch.foreign import is_theirs
 
-THREADS = 2
-
 
 def step(module: nn.Module, batch: dict[str, Any]) -> list[Tensor]:
     """Run forward and backward. Returns the outputs, then the gradient of each parameter."""

@@ -14,10 +14,10 @@ from torch import nn
 
 from benchmarks.child import Say
 from benchmarks.measure import hold_memory, interleave, median_ratio
-from benchmarks.models.listed import Model
+from benchmarks.models.listed import THREADS, Model
 from benchmarks.models.rows import Point
 from benchmarks.models.torch_build import build, inputs
-from benchmarks.models.torch_step import THREADS, set_same_rate, step
+from benchmarks.models.torch_step import set_same_rate, step
 from droppath import kept_capacity
 from droppath_torch import DropPath, convert, skip_dropped
 

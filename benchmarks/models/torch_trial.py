@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from benchmarks.child import Say
 from benchmarks.measure import hold_memory, interleave, median_ratio, quartiles
-from benchmarks.models.listed import Model
+from benchmarks.models.listed import THREADS, Model
 from benchmarks.models.rows import STEPS, Row
 from benchmarks.models.torch_build import build, inputs
-from benchmarks.models.torch_step import THREADS, floats, set_same_rate, step
+from benchmarks.models.torch_step import floats, set_same_rate, step
 from droppath import drop_path_rates, key
 from droppath_torch import DropPath, convert, keyed, set_drop_probs, skip_dropped, summary
 from droppath_torch.foreign import is_place, is_theirs
@@ -63,9 +63,9 @@ class Trial:
     def convert(self) -> None:
         """Convert a copy of it."""
         self.ours = convert(deepcopy(self.theirs), mode="balanced")
+        _must(not any(map(is_theirs, self.ours.modules())), "a layer of the library is left")
         self.layers = [m for m in self.ours.modules() if isinstance(m, DropPath)]
         self.found["layers"] = len(self.layers)
-        _must(not any(map(is_theirs, self.ours.modules())), "a layer of the library is left")
 
     def rates(self) -> None:
         """Set one rate for each layer, then for each block, and train a step."""
