@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.child import Failed, Say, in_child
 from benchmarks.command import Parser, Refused
 from benchmarks.machine import facts
-from benchmarks.models.listed import MODELS, TUNED, Model
+from benchmarks.models.listed import MODELS, RATES, SWEPT, TUNED, Model
 from benchmarks.models.page import page
 from benchmarks.models.picture import draw
 from benchmarks.models.rows import STEPS, Point, Report, Row
@@ -132,17 +132,23 @@ def _tried(model: Model, seconds: float, say: Say) -> Row:
 
 
 def _sweep(options: argparse.Namespace, report: Report, now: dict[str, Any]) -> None:
-    """Measure a model's steps over rates, and draw them."""
-    report.sweep = in_child("the sweep", _swept, options.seconds, say=_say)
-    report.sweep_facts = now
-    _write(options, report)
+    """Time a model's steps at each rate that the report lacks, and draw them."""
+    if options.anew or not report.sweep:
+        report.sweep, report.sweep_facts = [], now
+    had = {point.drop_prob for point in report.sweep}
+    for p in RATES:
+        if p not in had:
+            title = f"{SWEPT.title} at p = {p}"
+            report.sweep.append(in_child(title, _point, p, options.seconds, say=lambda _: None))
+            _write(options, report)
+            _say(title)
     draw(report.sweep, options.markdown.with_name(PICTURE))
 
 
-def _swept(seconds: float, say: Say) -> list[Point]:
-    from benchmarks.models.torch_sweep import VIT, sweep
+def _point(p: float, seconds: float, say: Say) -> Point:
+    from benchmarks.models.torch_sweep import point
 
-    return sweep(VIT, seconds, say)
+    return point(SWEPT, p, seconds, say)
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.child import Failed
 from benchmarks.models import command
-from benchmarks.models.listed import MODELS, TUNED
+from benchmarks.models.listed import MODELS, RATES, TUNED
 from benchmarks.models.page import page
 from benchmarks.models.picture import draw
 from benchmarks.models.rows import Point, Report, Row
@@ -27,8 +27,8 @@ def tried(monkeypatch):
         say("keyed")
         if title in killed:
             raise Failed(f"{title}: its process was killed by SIGKILL")
-        if title == "the sweep":
-            return SWEEP
+        if "at p = " in title:
+            return Point(arguments[0], 0.8, 0.7, 0.6, 9)
         return replace(FINE, title=title, tuned_on=arguments[0] in TUNED)
 
     titles, killed = [], {"timm levit_128s"}
@@ -83,16 +83,19 @@ def test_the_sweep_is_drawn_beside_the_page_and_keeps_the_rows(tried, files):
     assert command.main(["--sweep", *files]) == 0
     assert Path(files[3]).with_name("skipping_vit.png").exists()
     assert "![Step time against p](skipping_vit.png)" in Path(files[3]).read_text("utf-8")
-    assert (report(files).sweep, len(report(files).rows)) == (SWEEP, 1)
+    assert [point.drop_prob for point in report(files).sweep] == [*RATES]
+    assert len(report(files).rows) == 1
+    assert command.main(["--sweep", *files]) == 0
+    assert len(tried) == 1 + len(RATES)  # none again
 
 
 def test_a_sweep_that_fails_is_said_in_one_line(tried, files, monkeypatch, capsys):
     def failed(*arguments, say):
-        raise Failed("the sweep: its process ended with exit status 1")
+        raise Failed("a sweep: its process ended with exit status 1")
 
     monkeypatch.setattr(command, "in_child", failed)
     assert command.main(["--sweep", *files]) == 1
-    assert capsys.readouterr().err.startswith("python -m benchmarks.models: the sweep: its process")
+    assert capsys.readouterr().err.startswith("python -m benchmarks.models: a sweep: its process")
 
 
 def test_the_list_is_printed_and_nothing_tried(tried, files, capsys):

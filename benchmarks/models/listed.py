@@ -157,3 +157,6 @@ UNTUNED = (
     transformers("DINOv3ConvNextModel", **STAGES),
 )
 MODELS = TUNED + UNTUNED
+
+SWEPT = timm("vit_small_patch16_224", img_size=64, patch_size=8)  # whose steps are timed over rates
+RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)

@@ -1,6 +1,6 @@
-"""A ViT's step over rates: skipping to masking, both in eager mode, and both compiled.
+"""A model's step at a rate: skipping to masking, both in eager mode, and both compiled.
 
-The four steps at a rate run in one process by turns, as in benchmarks/measure.py.
+The four steps run in one process by turns, as in benchmarks/measure.py.
 """
 
 from collections.abc import Callable
@@ -21,19 +21,12 @@ from benchmarks.models.torch_step import set_same_rate, step
 from droppath import kept_capacity
 from droppath_torch import DropPath, convert, skip_dropped
 
-RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-VIT = Model("timm", "vit_small_patch16_224", {"img_size": 64, "patch_size": 8})  # depth 12
 
-
-def sweep(model: Model, seconds: float, say: Say) -> list[Point]:
-    """Return a point of a model for each rate, timed for about `seconds`."""
+def point(model: Model, p: float, seconds: float, say: Say) -> Point:
+    """Return a model's steps at a rate, timed for about `seconds`."""
     hold_memory()
     torch.set_num_threads(THREADS)
-    return [_point(model, p, seconds, say) for p in RATES]
-
-
-def _point(model: Model, p: float, seconds: float, say: Say) -> Point:
-    say(f"p = {p}: compiling")
+    say("compiling")
     masked = build(model)
     ours = convert(deepcopy(masked), mode="balanced")
     batch = inputs(model, masked, model.batch)
