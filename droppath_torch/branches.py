@@ -107,23 +107,24 @@ def starts(block: Call, index: int) -> Iterator[Start]:
     """Yield where the branch may begin whose DropPath is the block's call of this index.
 
     First come the calls since the DropPath before, then those before it. Each is tried with the
-    per-sample arguments gathered, then without. A later one must have weights to save. None is an
-    Identity: it computes nothing, and may stand on the stream.
+    per-sample arguments gathered, then without. A later one must have weights to save. The first is
+    no Identity: that computes nothing, and may stand on the stream.
     """
     drop = block.calls[index].module
     assert isinstance(drop, DropPath)
     rows = rows_of(block.calls[index])
     before = [i for i in block.drop_calls if i < index]
-    first, is_later = before[-1] + 1 if before else 0, False
-    for i in (*range(first, index), *range(first)):
+    since = before[-1] + 1 if before else 0
+    is_identity = [type(call.module) is nn.Identity for call in block.calls]
+    first = next((i for i in range(since, index) if not is_identity[i]), index)
+    for i in (*range(first, index), *range(since)):
         call = block.calls[i]
         at = next((p for p, v in call.places.items() if _rows(v, drop.axis) == rows), None)
-        if at is None or is_drop(call.module) or type(call.module) is nn.Identity:
+        if at is None or is_drop(call.module):
             continue
         later = [c for c in block.calls[i + 1 : index] if not is_drop(c.module)]
-        if is_later and not any(map(_has_weights, (call, *later))):
+        if i != first and not any(map(_has_weights, (call, *later))):
             continue
-        is_later = True
         given = {id(c): _given_by_sample(c, rows) for c in (call, *later)}
         yield _start(drop, call, at, later, given)
         if any(given.values()):

@@ -30,6 +30,25 @@ def test_an_Identity_on_the_stream_is_no_beginning_of_a_branch():
     assert_agree(skipped, masked, x)
 
 
+class Windows(nn.Module):
+    """As Swin V2: attention within windows, which are other rows, and then a norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn, self.norm = nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH)
+        self.drop_path = DropPath(0.4, mode="balanced")
+
+    def forward(self, x):
+        windows = self.attn(x.flatten(0, 1))
+        return x + self.drop_path(self.norm(windows.view(x.shape)))
+
+
+def test_a_norm_after_what_cannot_be_skipped_is_not_worth_it():
+    model = nn.Sequential(Windows()).double()
+    skip_dropped(model, example(model))
+    assert reasons(model) == ["its block calls no module with these rows before"]
+
+
 class Dense(nn.Module):
     """As timm's RDNet: a block is given the list to which its result is then appended."""
 

@@ -86,7 +86,8 @@ def _begun(options: argparse.Namespace, now: dict[str, Any]) -> Report:
     """Return the report to go on with, which must be of this machine and these versions."""
     missing = [name for name in LIBRARIES if not find_spec(name)]
     if missing:
-        raise Refused(f"{', '.join(missing)} must be installed: pip install {' '.join(missing)}")
+        how = "pip install -e '.[peers]', and torchvision from where torch came"
+        raise Refused(f"{', '.join(missing)} must be installed: {how}")
     for path in (options.json, options.markdown):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,9 +53,12 @@ that are kept, which on average are some fewer. {cpu}, load {load:.1f} at the st
 """
 HEAD = ("model", "layers", "Id", "rates", "keyed", "skipped", "step", "why not, or error")
 TABLES = ("Tried while it was written", True), ("Not tuned on", False)
-CALL = re.compile(r"call \d+ of \d+: ")
-FIGURES = re.compile(r":? (?:output|result|gradient|shape) .*")  # which differ for each layer
-OF_BATCH = "is invalid for input of size"  # PyTorch, of rows viewed as if all of them were there
+CAUSES = {  # a DropPath's why_masked, whose figures differ for each layer -> what a cell says
+    r"call \d+ of \d+: ": "",
+    r"(\w+ mixes the samples).*": r"\1",
+    r".* is invalid for input of size .*": "the batch's size is read before the branch",
+    r"output \d+ has the shape .*": "the block returns what its branch saw",
+}
 LONGEST = 110  # characters of an error
 
 
@@ -130,9 +133,9 @@ def _why_not(row: Row) -> str:
     errors = [f"{step}: {_short(text)}" for step, text in row.errors.items()]
     counts: dict[str, int] = {}
     for reason, count in row.reasons.items():
-        cause = FIGURES.sub("", CALL.sub("", reason))
-        if OF_BATCH in reason:
-            cause = "the batch's size is read before the branch"
+        cause = reason
+        for pattern, text in CAUSES.items():
+            cause = re.sub(pattern, text, cause)
         counts[cause] = counts.get(cause, 0) + count
     common = max(counts, key=lambda cause: counts[cause], default="")
     return "; ".join([*errors, *([f"{_short(common)} ({counts[common]})"] if common else [])])
