@@ -8,7 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("droppath", "numpy", "torch", "triton", "timm", "torchvision", "jax", "jaxlib", "flax")
+PACKAGES = (
+    *("droppath", "numpy", "torch", "triton", "timm", "torchvision", "transformers"),
+    *("jax", "jaxlib", "flax"),
+)
 
 
 def facts(device: str, command: str) -> dict[str, Any]:

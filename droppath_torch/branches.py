@@ -67,11 +67,12 @@ class Start:
 def record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Call]:
     """Run the model without a gradient. Returns the calls of its blocks, as they end.
 
-    Their arguments are those that were passed, not copies.
+    Their tensors are those that were passed, not copies; their lists are as they were then.
     """
     stack, blocks = [Call(model, ((), {}))], list[Call]()
 
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        args, kwargs = tree_map_only(Tensor, lambda x: x, (args, kwargs))  # in lists of our own
         call = Call(module, (args, kwargs))
         stack[-1].calls.append(call)
         stack.append(call)
@@ -106,14 +107,17 @@ def starts(block: Call, index: int) -> Iterator[Start]:
     """Yield where the branch may begin whose DropPath is the block's call of this index.
 
     First come the calls since the DropPath before, then those before it. Each is tried with the
-    per-sample arguments gathered, then without. A later one must have weights to save.
+    per-sample arguments gathered, then without. A later one must have weights to save. The first is
+    no Identity: that computes nothing, and may stand on the stream.
     """
     drop = block.calls[index].module
     assert isinstance(drop, DropPath)
     rows = rows_of(block.calls[index])
     before = [i for i in block.drop_calls if i < index]
-    first = before[-1] + 1 if before else 0
-    for i in (*range(first, index), *range(first)):
+    since = before[-1] + 1 if before else 0
+    is_identity = [type(call.module) is nn.Identity for call in block.calls]
+    first = next((i for i in range(since, index) if not is_identity[i]), index)
+    for i in (*range(first, index), *range(since)):
         call = block.calls[i]
         at = next((p for p, v in call.places.items() if _rows(v, drop.axis) == rows), None)
         if at is None or is_drop(call.module):

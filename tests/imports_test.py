@@ -37,6 +37,8 @@ MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's pa
     "benchmarks/": "numpy matplotlib rich droppath benchmarks",
     "benchmarks/torch_": "torch timm torchvision droppath_torch benchmarks"
     " conformance.adapters.torch_module",  # it imports a torchvision of another build
+    "benchmarks/models/torch_": "numpy torch timm torchvision droppath droppath_torch benchmarks"
+    " conformance.adapters.torch_module",
     "benchmarks/flax_": "jax flax droppath_flax benchmarks",
     "examples/": "numpy jax flax optax orbax sklearn matplotlib rich tensorboardX"
     " droppath droppath_flax examples",

@@ -1,0 +1,1 @@
+"""Models of timm, torchvision and transformers, one by one; `python -m benchmarks.models`."""
