@@ -46,6 +46,9 @@ class DropPath(nnx.Module):
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
     """
 
+    why_masked: str | None = None  # since skip_dropped: why not all of its branches are skipped
+    skips_from: tuple[str, ...] = ()  # and at which modules of a block branches begin
+
     def __init__(
         self,
         drop_prob: Rate = 0.0,
