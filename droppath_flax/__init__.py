@@ -7,5 +7,13 @@ from droppath_flax.functional import drop_path
 from droppath_flax.masks import keep_mask
 from droppath_flax.modules import DropPath, DropPathResidual
 from droppath_flax.residual import drop_path_residual
+from droppath_flax.skipping import skip_dropped
 
-__all__ = ["DropPath", "DropPathResidual", "drop_path", "drop_path_residual", "keep_mask"]
+__all__ = [
+    "DropPath",
+    "DropPathResidual",
+    "drop_path",
+    "drop_path_residual",
+    "keep_mask",
+    "skip_dropped",
+]

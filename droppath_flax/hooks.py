@@ -3,27 +3,30 @@
 A block opens a frame for a call of its own; where a branch begins, its DropPath draws and rows are
 gathered; the DropPath puts what came of them among zeros; the block closes. A block holds names
 alone, relative to itself, so that equal blocks stay equal and each copy of a model finds its own
-modules. Not here: how a call gets here (hooked.py), where a branch begins (branches.py).
+modules. Not here: how a call gets here, and how it ends (hooked.py); where a branch begins
+(branches.py).
 """
 
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from droppath.arguments import check_axis
-from droppath.scaling import scales
-from droppath_flax.functional import is_zero, scale
+from droppath_flax.functional import is_zero
 from droppath_flax.masks import Draw, check_rate
 from droppath_flax.modules import DropPath
 from droppath_flax.residual import rows_of_branch
 from droppath_flax.spread import Begun
 
 Place: TypeAlias = int | str  # of an argument: an index, or the keyword
+SKIPPED = "skipped_branches"  # the attribute of a block that says what its modules do
+Array: TypeAlias = jax.Array | np.ndarray
 Path: TypeAlias = tuple[int | str, ...]  # from a block to a module of it
 Run: TypeAlias = Callable[..., Any]  # a module's own forward
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
@@ -45,8 +48,8 @@ class Begins:
     def __call__(
         self, frame: "Frame", module: nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments:
-        drop, x = module_at(frame.block, self.drop), _at(args, kwargs, self.at)
-        if not isinstance(drop, DropPath) or not isinstance(x, jax.Array):
+        drop, x = module_at(frame.block, self.drop), argument_at(args, kwargs, self.at)
+        if not isinstance(drop, DropPath) or not isinstance(x, jax.Array | np.ndarray):
             return args, kwargs
         frame.begun.pop(self.drop, None)
         named = {name: frame.arguments().get(name) for name in self.given}
@@ -92,7 +95,10 @@ Skipped: TypeAlias = tuple[tuple[Path, Role], ...]  # what the modules of a bloc
 
 @dataclass
 class Frame:
-    """A call of a block: what its modules do, by their ids, and the branches that have begun."""
+    """A call of a block: what its modules do, by their ids, and the branches that have begun.
+
+    block: the one whose code runs, which is a copy within a transform of Flax.
+    """
 
     block: nnx.Module
     run: Run
@@ -102,44 +108,21 @@ class Frame:
     begun: dict[Path, tuple[Begun, dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for path, role in skipped_of(self.block):
-            self.roles.setdefault(id(module_at(self.block, path)), []).append(role)
-            self.drops[id(module_at(self.block, role.drop))] = role.drop
+        self.enter(self.block)
+
+    def enter(self, block: nnx.Module) -> None:
+        """Take the modules of this block from now on, and of those before."""
+        self.block = block
+        for path, role in skipped_of(block):
+            self.roles.setdefault(id(module_at(block, path)), []).append(role)
+            self.drops[id(module_at(block, role.drop))] = role.drop
 
     def arguments(self) -> dict[str, Any]:
         """Return the block's arguments by their names."""
         return named_arguments(self.run, *self.given)
 
 
-FRAME: ContextVar[Frame | None] = ContextVar("FRAME", default=None)
-
-
-def run_module(module: nnx.Module, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a module's forward as the frame of the block's call that it is in asks for."""
-    frame = FRAME.get()
-    if frame is not None:
-        for role in frame.roles.get(id(module), ()):
-            args, kwargs = role(frame, module, args, kwargs)
-        begun = frame.begun.pop(frame.drops.get(id(module), ()), None)
-        if begun is not None and isinstance(module, DropPath):
-            return _end(module, *begun, args, kwargs)
-    if not skipped_of(module):
-        return run(*args, **kwargs)
-    frame = Frame(module, run, (args, kwargs))
-    token = FRAME.set(frame)
-    try:
-        y = run(*args, **kwargs)
-    finally:
-        FRAME.reset(token)
-    if frame.begun:
-        raise RuntimeError(
-            f"{type(module).__name__} must take the way of skip_dropped's example: a branch "
-            "began and did not come to its DropPath"
-        )
-    return y
-
-
-def begin(drop: DropPath, x: jax.Array, given: Mapping[str, Any]) -> Begun | None:
+def begin(drop: DropPath, x: Array, given: Mapping[str, Any]) -> Begun | None:
     """Draw for a branch of x, [..., B, ...]. Returns None, undrawn, where all rows run."""
     p, evaluate = check_rate(drop.drop_prob), given.get("deterministic")
     if (drop.deterministic if evaluate is None else evaluate) or is_zero(p):
@@ -148,34 +131,19 @@ def begin(drop: DropPath, x: jax.Array, given: Mapping[str, Any]) -> Begun | Non
     source = drop._source(key, None, False, given.get("rngs"))
     draw = Draw(source, None, drop.mode, drop.groups, 0 if offset is None else offset)
     axis = check_axis(drop.axis, x.shape, x.dtype.name)
-    rows = rows_of_branch(draw, p, x, axis)
+    rows = rows_of_branch(draw, p, jnp.asarray(x), axis)
     return None if rows is None else Begun(rows, x.shape[axis])
-
-
-def _end(
-    drop: DropPath,
-    begun: Begun,
-    named: Mapping[str, Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> jax.Array:
-    """Return what a DropPath whose branch has begun makes of the rows that ran."""
-    for name, value in kwargs.items():
-        if name != "x" and value is not None and value is not named.get(name):
-            raise RuntimeError(
-                f"{name} of DropPath must be what it was in skip_dropped's example: an argument of "
-                "its block by the same name, or nothing"
-            )
-    f = jax.numpy.asarray(_at(args, kwargs, 0) if args else kwargs["x"])
-    axis = check_axis(drop.axis, f.shape, f.dtype.name)
-    scaled = scales(True, drop.scale_by_keep, drop.scale_at)  # SCALE-2, SCALE-3
-    s = scale(check_rate(drop.drop_prob), f) if scaled else 1.0
-    return begun.spread(f, float(s), axis)
 
 
 def skipped_of(module: nnx.Module) -> Skipped:
     """Return what the modules of a block do before a call; nothing if it is not skipped."""
-    found: Skipped = vars(module).get("skipped_branches", ())
+    found: Skipped = vars(module).get(SKIPPED, ())
+    return found
+
+
+def modules_of(model: nnx.Module) -> dict[Path, nnx.Module]:
+    """Return the modules of a model, itself included, by the paths that lead to them."""
+    found: dict[Any, Any] = dict(nnx.iter_modules(model, graph=True))
     return found
 
 
@@ -183,7 +151,7 @@ def module_at(block: Any, path: Path) -> Any:
     """Return the module of a block that a path leads to."""
     for part in path:
         in_container = isinstance(part, int) or isinstance(block, Mapping)
-        block = block[part] if in_container else getattr(block, part)
+        block = block[part] if in_container else getattr(block, str(part))
     return block
 
 
@@ -194,7 +162,7 @@ def named_arguments(run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return {**bound.arguments, **kwargs}
 
 
-def _at(args: tuple[Any, ...], kwargs: Mapping[str, Any], at: Place) -> Any:
+def argument_at(args: tuple[Any, ...], kwargs: Mapping[str, Any], at: Place) -> Any:
     if isinstance(at, str):
         return kwargs.get(at)
     return args[at] if at < len(args) else None
@@ -212,7 +180,7 @@ def _gathered(
 ) -> Arguments:
     """Return the arguments with the rows of those, at these places, that have the batch."""
     for place in places:
-        value = _at(args, kwargs, place)
+        value = argument_at(args, kwargs, place)
         if type(value) in (tuple, list):  # the tables of rotary embeddings, say
             each = (begun.take(v, 0) if _is_batch(v, begun) else v for v in value)
             args, kwargs = _replaced(args, kwargs, place, type(value)(each))
@@ -223,4 +191,8 @@ def _gathered(
 
 def _is_batch(value: Any, begun: Begun) -> bool:
     """Return whether it is an array of all samples; what came of the branch has the kept ones."""
-    return isinstance(value, jax.Array) and value.ndim > 0 and value.shape[0] == begun.batch
+    return (
+        isinstance(value, jax.Array | np.ndarray)
+        and value.ndim > 0
+        and value.shape[0] == begun.batch
+    )

@@ -6,9 +6,11 @@ are each other's transpose, but for s. Not here: which rows run (rows.py).
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from droppath_flax.rows import Rows, select, take_rows
 
@@ -19,15 +21,17 @@ class Begun(NamedTuple):
     rows: Rows
     batch: int
 
-    def take(self, x: jax.Array, axis: int) -> jax.Array:
+    def take(self, x: ArrayLike, axis: int) -> jax.Array:
         """Return the rows of x that run: [..., B, ...] -> [..., n, ...]."""
-        return take_rows(x, self.rows, axis)
+        return take_rows(jnp.asarray(x), self.rows, axis)
 
     def spread(self, f: jax.Array, s: float, axis: int) -> jax.Array:
         """Return s * f on the rows that are kept, +0 elsewhere: [..., n, ...] -> [..., B, ...]."""
         ran = self.rows.taken.size
         if f.shape[axis] != ran:
-            raise ValueError(f"x must have the {ran} rows that its branch began with, got {f.shape}")
+            raise ValueError(
+                f"x must have the {ran} rows that its branch began with, got {f.shape}"
+            )
         return spread_rows(f, self.rows, s, axis)
 
 

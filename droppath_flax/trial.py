@@ -1,0 +1,63 @@
+"""A trial of a model: a copy is run, and chance plays no part in it; the model itself is not.
+
+What a module holds in lists or dictionaries that NNX does not know of, the copy shares.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from droppath_flax.hooked import hook
+from droppath_flax.modules import DropPath
+
+
+def copied(model: nnx.Module, args: Any, kwargs: Any) -> tuple[nnx.Module, Any, Any]:
+    """Return a copy of a model and its arguments, whose modules are hooked and drop nothing out."""
+    args, kwargs = jax.tree.map(_as_array, (args, kwargs), is_leaf=_is_node)
+    copy: tuple[nnx.Module, Any, Any] = nnx.clone((model, args, kwargs), graph=True)
+    for _, module in nnx.iter_modules(copy[0], graph=True):
+        for name in ("rate", "dropout_rate"):  # what it draws for fewer rows cannot be compared
+            if isinstance(module, nnx.Dropout | nnx.MultiHeadAttention) and hasattr(module, name):
+                setattr(module, name, 0.0)
+        if callable(module):
+            hook(module)
+    return copy
+
+
+def _as_array(value: Any) -> Any:
+    return jnp.asarray(value) if isinstance(value, np.ndarray) else value
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, nnx.Pytree | nnx.Variable)
+
+
+def other_parameters(params: nnx.State) -> nnx.State:
+    """Return other parameters, that stand in: of zeros nothing is seen.
+
+    LayerScale's 1e-5 and norms that begin at 0 get values that can be seen.
+    """
+    leaves, tree = jax.tree.flatten(params)
+    others = [_another(p, jax.random.key(i)) for i, p in enumerate(leaves)]
+    return jax.tree.unflatten(tree, others)
+
+
+def _another(p: jax.Array, key: jax.Array) -> jax.Array:
+    fan_in = p[..., 0].size if p.ndim > 1 and p.shape[-1] else 1
+    spread = 0.5 * max(fan_in, 1) ** -0.5
+    return p + spread * jax.random.normal(key, p.shape, p.dtype)
+
+
+def fixed_masks(model: nnx.Module, rate: float) -> None:
+    """Let every DropPath drop, by masks that are the same in each run of a copy of the model.
+
+    At a rate of a half "balanced" keeps some rows and drops some, and runs a spare of an odd batch.
+    """
+    modules = [module for _, module in nnx.iter_modules(model, graph=True)]
+    for i, drop in enumerate(m for m in modules if isinstance(m, DropPath)):
+        drop.drop_prob = nnx.static(rate)
+        drop.mode, drop.groups, drop.deterministic = "balanced", 1, False
+        drop.rngs = nnx.data(nnx.RngStream(i, tag="dropout"))
