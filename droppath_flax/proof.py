@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from droppath_flax.branches import Call, Start, is_drop, rows_of
+from droppath_flax.branches import INDEX, Call, Start, is_drop, rows_of
 from droppath_flax.hooked import WATCH, set_skipped
-from droppath_flax.hooks import Arguments, Run, modules_of, skipped_of
+from droppath_flax.hooks import Run, modules_of, skipped_of
 from droppath_flax.modules import DropPath
 from droppath_flax.trial import other_parameters
 
@@ -26,21 +26,47 @@ class Outcome(NamedTuple):
     """What a run of a block gives, by what is compared on one scale."""
 
     results: dict[str, list[jax.Array]]
-    rows: Any = ()  # that each call of a DropPath was given, int [calls]
+    rows: list[int] | tuple[()] = ()  # that each call of a DropPath was given
 
 
-def run(call: Call) -> Outcome:
-    """Run a block forward and backward, on noise over what it was given."""
-    args, kwargs = _noisy(call.given)
-    whole = call.module, args, kwargs
+def inputs_of(call: Call) -> list[Any]:
+    """Return what a block is run with: other parameters, noise over its arguments, and the rest."""
+    _, params, given, rest = _split(call)
+    return [other_parameters(params), jax.tree.map(_noisy, given), rest]
+
+
+def run(call: Call, inputs: list[Any]) -> Outcome:
+    """Run a block forward and backward, on what `inputs_of` returns."""
+    object.__setattr__(call.module, INDEX, -1)  # else what a transform has traced before is taken
+    try:
+        results, rows = _results(_split(call)[0], *inputs)
+    finally:
+        vars(call.module).pop(INDEX)
+    return Outcome(results, [int(n) for n in rows])
+
+
+class Masked(NamedTuple):
+    """The calls of a block, what they are run with, and what masking gives."""
+
+    calls: list[Call]
+    inputs: list[list[Any]]
+    wants: list[Outcome]
+
+
+def masked(calls: list[Call]) -> Masked:
+    """Run a block for all of its calls, as it is."""
+    inputs = [inputs_of(call) for call in calls]
+    return Masked(calls, inputs, [run(*each) for each in zip(calls, inputs, strict=True)])
+
+
+def _split(call: Call) -> list[Any]:
+    """Return a block and its arguments as a graph, parameters, floating arguments, and the rest."""
     trained = nnx.All(nnx.Param, _is_floating)
-    graphdef, params, given, rest = nnx.split(whole, trained, _is_argument, ..., graph=True)
-    results, rows = _results(graphdef, other_parameters(params), given, rest)
-    return Outcome(results, np.asarray(rows))
+    return [*nnx.split((call.module, *call.given), trained, _is_argument, ..., graph=True)]
 
 
 @partial(jax.jit, static_argnums=0)
-def _results(graphdef: Any, params: Any, given: Any, rest: Any) -> tuple[Any, jax.Array]:
+def _results(graphdef: Any, params: Any, given: Any, rest: Any) -> tuple[Any, list[int]]:
     rows = list[int]()
 
     def forward(params: Any, given: Any) -> tuple[list[jax.Array], Any]:
@@ -66,7 +92,7 @@ def _results(graphdef: Any, params: Any, given: Any, rest: Any) -> tuple[Any, ja
     results |= {f"gradient of argument {i}": [dx] for i, dx in enumerate(jax.tree.leaves(dgiven))}
     results |= {f"state {i}": [value] for i, value in enumerate(kept)}
     results |= {"gradient of a parameter": jax.tree.leaves(dparams)}
-    return results, jnp.array(rows)
+    return results, rows
 
 
 def _see(
@@ -101,27 +127,18 @@ def _floating(tree: Any) -> list[jax.Array]:
     return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
-def _noisy(given: Arguments) -> Arguments:
-    """Return arguments with noise on each floating array that holds no mask."""
-    leaves, tree = jax.tree.flatten(given, is_leaf=lambda v: isinstance(v, nnx.Pytree))
-    for i, x in enumerate(leaves):
-        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating) and x.size:
-            leaves[i] = _with_noise(x, jax.random.fold_in(jax.random.key(0), i))
-    noisy: Arguments = jax.tree.unflatten(tree, leaves)
-    return noisy
-
-
-def _with_noise(x: jax.Array, key: jax.Array) -> jax.Array:
-    if not bool(jnp.abs(x).max() < 1e4):  # a mask of -inf
+def _noisy(x: jax.Array) -> jax.Array:
+    """Return an array with noise, but a mask as it is."""
+    values = np.asarray(x).astype(np.float64)
+    if not values.size or not abs(values).max() < 1e4:  # a mask of -inf
         return x
-    std = float(x.astype(jnp.float32).std()) or 1.0
-    keys = jax.random.split(key, 3)
-    noise = jax.random.normal(keys[0], x.shape, x.dtype)
-    if x.ndim > 1:  # a pattern of each sample, along the first and the last axis
-        for axis, key in zip((1, -1), keys[1:], strict=True):
-            shape = [n if i in (0, axis % x.ndim) else 1 for i, n in enumerate(x.shape)]
-            noise = noise + jax.random.normal(key, shape, x.dtype)
-    return x + NOISE * std * noise
+    random = np.random.default_rng(x.size)
+    noise = random.standard_normal(x.shape)
+    for axis in (1, -1) if x.ndim > 1 else ():
+        # a pattern of each sample, along the first and the last axis
+        shape = [n if i in (0, axis % x.ndim) else 1 for i, n in enumerate(x.shape)]
+        noise = noise + random.standard_normal(shape)
+    return jnp.asarray(values + NOISE * (values.std() or 1.0) * noise, x.dtype)
 
 
 def difference(got: Outcome, want: Outcome, eps: float) -> str:
@@ -156,26 +173,30 @@ def precision(outcome: Outcome) -> float:
     return max(float(jnp.finfo(y.dtype).eps) for ys in outcome.results.values() for y in ys)
 
 
-def why_not(start: Start, calls: list[Call], wants: list[Outcome]) -> str:
+def why_not(start: Start, masked: Masked) -> str:
     """Return why a branch that begins there may not be skipped; nothing if it may.
 
     The block skips it if it may.
     """
-    block = calls[0].module
+    block = masked.calls[0].module
     before = skipped_of(block)
     set_skipped(block, before + start.skipped)
-    for call, want in zip(calls, wants, strict=True):
+    for call, given, want in zip(*masked, strict=True):
         try:
-            got = run(call)
-            why = difference(got, want, precision(want))
-            if not why and not got.rows[start.drop_call] < want.rows[start.drop_call]:
-                why = "its rows are not left out"
+            got = run(call, given)
+            why = difference(got, want, precision(want)) or _why_all_rows(start, got, want)
         except Exception as error:  # whatever the block's code raises for fewer rows
             why = first_line(error)
         if why:
             set_skipped(block, before)
-            return _named(calls[0], start) + why
+            return _named(masked.calls[0], start) + why
     return ""
+
+
+def _why_all_rows(start: Start, got: Outcome, want: Outcome) -> str:
+    at = start.drop_call
+    is_seen = at < len(got.rows) and at < len(want.rows)
+    return "" if is_seen and got.rows[at] < want.rows[at] else "its rows are not left out"
 
 
 def first_line(error: Exception) -> str:

@@ -18,12 +18,13 @@ from droppath_flax.hooked import hook, set_skipped, unhook
 from droppath_flax.hooks import Path, module_at, modules_of, skipped_of
 from droppath_flax.modules import DropPath
 from droppath_flax.proof import (
+    Masked,
     Outcome,
     difference,
     first_line,
+    masked,
     model_output,
     precision,
-    run,
     why_not,
 )
 from droppath_flax.trial import copied, fixed_masks
@@ -179,9 +180,9 @@ class Trials:
 
     def skip_block(self, calls: list[Call]) -> None:
         """Let a block skip the branches that may be skipped, for all of its calls."""
-        first, begun = calls[0], dict[tuple[Path, Path], str]()
+        first, begun = calls[0], set[tuple[Path, Path]]()
         try:
-            wants = [run(call) for call in calls]
+            tried = masked(calls)
         except Exception as error:
             reason = f"the block does not run by itself, {first_line(error)}"
             for drop in first.drops:
@@ -190,23 +191,24 @@ class Trials:
         for index in first.drop_calls:
             path = self.paths[id(first.calls[index].module)]
             if path not in self.left_alone:
-                self.skip_branch(path, calls, index, wants, begun)
+                self.skip_branch(path, tried, index, begun)
 
     def skip_branch(
-        self, path: Path, calls: list[Call], index: int, wants: list[Outcome], begun: Any
+        self, path: Path, tried: Masked, index: int, begun: set[tuple[Path, Path]]
     ) -> None:
         """Let a branch begin where it may, or say why not, of the first place that was tried."""
-        call, reasons = calls[0].calls[index], [calls[0].late[index]]
-        if not reasons[0]:
-            reasons = []
-            for start in starts(calls[0], index):
-                reason = "" if start.place in begun else why_not(start, calls, wants)
+        block = tried.calls[0]
+        reasons = [why for call in tried.calls if (why := call.late.get(index, ""))]
+        if not reasons:
+            for start in starts(block, index):
+                reason = "" if start.place in begun else why_not(start, tried)
                 if not reason:
-                    begun[start.place] = ""
+                    begun.add(start.place)
                     self.names[path].append(".".join(map(str, start.place[0])))
                     return
                 reasons.append(reason)
         reasons.append("its block calls no module with these rows before")
-        others = [i for i in calls[0].drop_calls if calls[0].calls[i].module is call.module]
+        drop = block.calls[index].module
+        others = [i for i in block.drop_calls if block.calls[i].module is drop]
         which = f"call {others.index(index) + 1} of {len(others)}: " if len(others) > 1 else ""
         self.why[path].append(which + reasons[0])

@@ -41,14 +41,13 @@ def other_parameters(params: nnx.State) -> nnx.State:
     LayerScale's 1e-5 and norms that begin at 0 get values that can be seen.
     """
     leaves, tree = jax.tree.flatten(params)
-    others = [_another(p, jax.random.key(i)) for i, p in enumerate(leaves)]
-    return jax.tree.unflatten(tree, others)
+    return jax.tree.unflatten(tree, [_another(p, i) for i, p in enumerate(leaves)])
 
 
-def _another(p: jax.Array, key: jax.Array) -> jax.Array:
+def _another(p: jax.Array, index: int) -> jax.Array:
     fan_in = p[..., 0].size if p.ndim > 1 and p.shape[-1] else 1
-    spread = 0.5 * max(fan_in, 1) ** -0.5
-    return p + spread * jax.random.normal(key, p.shape, p.dtype)
+    noise = np.random.default_rng(index).standard_normal(p.shape, np.float32)
+    return p + jnp.asarray(0.5 * max(fan_in, 1) ** -0.5 * noise, p.dtype)
 
 
 def fixed_masks(model: nnx.Module, rate: float) -> None:
