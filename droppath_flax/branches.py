@@ -161,17 +161,18 @@ def _why_late(module: nnx.Module, block: Call, index: int) -> str:
 
     Known is what the block itself is given, by the same name.
     """
-    named = named_arguments(module.__call__, *block.given)
-    for name, value in _handed(block.calls[index]).items():
-        if name not in HANDED or named.get(name) is not value:
+    named, handed = named_arguments(module.__call__, *block.given), block.calls[index].given[1]
+    for name, value in handed.items():
+        is_argument = name in HANDED and name in named and named[name] is value
+        if name != "x" and value is not None and not is_argument:
             return f"its call is given {name}, which is no argument of its block by that name"
-        if name == "deterministic" and value:
-            return "the example has it in evaluation"
-    return ""
+    return "the example has it in evaluation" if handed.get("deterministic") else ""
 
 
-def _handed(call: Call) -> dict[str, Any]:
-    return {k: v for k, v in call.given[1].items() if k != "x" and v is not None}
+def _handed(block: Call, index: int) -> tuple[str, ...]:
+    """Return the names of what the block hands on to a DropPath, also if that is None."""
+    names = signature(block.module.__call__).parameters.keys() | block.places.keys()
+    return tuple(name for name in block.calls[index].given[1] if name in HANDED and name in names)
 
 
 def _rows(value: Any, axis: int) -> int:
@@ -234,7 +235,7 @@ def _start(
     names, dropping = block.names, block.calls[index]
     drop, begin = names[id(dropping.module)], names[id(call.module)]
     per_sample = tuple(place for place in given.get(id(call), []) if place != at)
-    skipped: list[Any] = [(begin, Begins(drop, at, per_sample, tuple(_handed(dropping))))]
+    skipped: list[Any] = [(begin, Begins(drop, at, per_sample, _handed(block, index)))]
     follows = dict[Path, tuple[list[Place], list[Place]]]()
     for each in later:
         if len(signature(each.module.__call__).parameters) > 1 and id(each.module) in names:

@@ -76,8 +76,8 @@ def _end(
     kwargs: dict[str, Any],
 ) -> jax.Array:
     """Return what a DropPath whose branch has begun makes of the rows that ran."""
-    for name, value in kwargs.items():
-        if name != "x" and value is not None and value is not named.get(name):
+    for name in {*kwargs, *named} - {"x"}:
+        if kwargs.get(name) is not named.get(name):
             raise RuntimeError(
                 f"{name} of DropPath must be what it was in skip_dropped's example: an argument of "
                 "its block by the same name, or nothing"

@@ -6,7 +6,7 @@ are alike. Equal blocks share their programs. Not here: where a branch begins (b
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,13 @@ from droppath_flax.trial import other_parameters
 NOISE = 0.5  # of the standard deviation: samples differ, and attention is not saturated
 
 
+Results: TypeAlias = dict[str, list[jax.Array]]
+
+
 class Outcome(NamedTuple):
     """What a run of a block gives, by what is compared on one scale."""
 
-    results: dict[str, list[jax.Array]]
+    results: Results
     rows: list[int] | tuple[()] = ()  # that each call of a DropPath was given
 
 
@@ -39,9 +42,10 @@ def run(call: Call, inputs: list[Any]) -> Outcome:
     """Run a block forward and backward, on what `inputs_of` returns."""
     object.__setattr__(call.module, INDEX, -1)  # else what a transform has traced before is taken
     try:
-        results, rows = _results(_split(call)[0], *inputs)
+        parts, rows = _results(_split(call)[0], *inputs)
     finally:
         vars(call.module).pop(INDEX)
+    results = {name: ys for part in parts for name, ys in part.items()}
     return Outcome(results, [int(n) for n in rows])
 
 
@@ -87,12 +91,14 @@ def _results(graphdef: Any, params: Any, given: Any, rest: Any) -> tuple[Any, li
     keys = [jax.random.fold_in(jax.random.key(1), i) for i in range(len(ys))]
     dys = [jax.random.normal(k, y.shape, y.dtype) for k, y in zip(keys, ys, strict=True)]
     dparams, dgiven = pull(dys)
-    results = {f"output {i}": [y] for i, y in enumerate(ys)}
-    results |= {f"result {i} of drop_path": [y] for i, y in enumerate(seen)}
-    results |= {f"gradient of argument {i}": [dx] for i, dx in enumerate(jax.tree.leaves(dgiven))}
-    results |= {f"state {i}": [value] for i, value in enumerate(kept)}
-    results |= {"gradient of a parameter": jax.tree.leaves(dparams)}
-    return results, rows
+    grads = {f"gradient of argument {i}": [dx] for i, dx in enumerate(jax.tree.leaves(dgiven))}
+    grads |= {"gradient of a parameter": jax.tree.leaves(dparams)}
+    of_drops = _numbered("result {} of drop_path", seen)
+    return (_numbered("output {}", ys), of_drops, grads, _numbered("state {}", kept)), rows
+
+
+def _numbered(name: str, ys: list[jax.Array]) -> Results:
+    return {name.format(i): [y] for i, y in enumerate(ys)}
 
 
 def _see(
@@ -221,4 +227,4 @@ def model_output(model: nnx.Module, args: Any, kwargs: Any) -> Outcome:
     """Return what the whole model returns; a copy of it runs."""
     model, args, kwargs = nnx.clone((model, args, kwargs), graph=True)
     ys = _floating(model(*args, **kwargs))
-    return Outcome({f"output {i} of the model": [y] for i, y in enumerate(ys)})
+    return Outcome(_numbered("output {} of the model", ys))
