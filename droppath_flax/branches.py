@@ -28,6 +28,7 @@ from droppath_flax.hooks import (
     named_arguments,
 )
 from droppath_flax.modules import DropPath, DropPathResidual
+from droppath_flax.trial import is_node, shown, stand_in
 
 INDEX = "recorded_as"  # the attribute by which the copies of a module are known during a record
 HANDED = ("deterministic", "rngs", "key", "offset")  # to a DropPath, from the block's arguments
@@ -108,7 +109,7 @@ def record(model: nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         else:
             call.calls.clear()
         if not is_drop(module):
-            call.given = _shown(call.given, keep_arrays=bool(call.calls))
+            call.given = shown(call.given, keep_arrays=bool(call.calls))
         return y
 
     token = WATCH.set(watch)
@@ -121,7 +122,7 @@ def record(model: nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         for module in modules:
             vars(module).pop(INDEX, None)
     for call in blocks:
-        call.given = jax.tree.map(_stand_in, call.given, is_leaf=_is_node)
+        call.given = jax.tree.map(stand_in, call.given, is_leaf=is_node)
     return blocks
 
 
@@ -196,37 +197,6 @@ def _has_weights(call: Call) -> bool:
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
-
-
-def _is_node(value: Any) -> bool:
-    return isinstance(value, nnx.Pytree | nnx.Variable)
-
-
-def _shown(given: Arguments, keep_arrays: bool) -> Arguments:
-    """Return arguments with the shapes of traced arrays in their place, or of all: they are large.
-
-    Modules stay as they are, but for those of a transform.
-    """
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given))
-
-    def shown(x: Any) -> Any:
-        is_shown = isinstance(x, jax.core.Tracer if keep_arrays else jax.Array)
-        return jax.ShapeDtypeStruct(x.shape, x.dtype) if is_shown else x
-
-    through = traced and keep_arrays
-    found: Arguments = jax.tree.map(shown, given, is_leaf=None if through else _is_node)
-    return found
-
-
-def _stand_in(x: Any) -> Any:
-    """Return an array in place of a shape."""
-    if not isinstance(x, jax.ShapeDtypeStruct):
-        return x
-    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return jnp.broadcast_to(jax.random.key(0), x.shape)
-    if jnp.issubdtype(x.dtype, jnp.floating):
-        return jax.random.normal(jax.random.key(0), x.shape, x.dtype)
-    return jnp.ones(x.shape, x.dtype) if x.dtype == bool else jnp.zeros(x.shape, x.dtype)
 
 
 def _start(

@@ -48,7 +48,7 @@ class Begins:
     def __call__(
         self, frame: "Frame", module: nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments:
-        drop, x = module_at(frame.block, self.drop), argument_at(args, kwargs, self.at)
+        drop, x = module_at(frame.block, self.drop), _at(args, kwargs, self.at)
         if not isinstance(drop, DropPath) or not isinstance(x, jax.Array | np.ndarray):
             return args, kwargs
         frame.begun.pop(self.drop, None)
@@ -162,7 +162,7 @@ def named_arguments(run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return {**bound.arguments, **kwargs}
 
 
-def argument_at(args: tuple[Any, ...], kwargs: Mapping[str, Any], at: Place) -> Any:
+def _at(args: tuple[Any, ...], kwargs: Mapping[str, Any], at: Place) -> Any:
     if isinstance(at, str):
         return kwargs.get(at)
     return args[at] if at < len(args) else None
@@ -180,7 +180,7 @@ def _gathered(
 ) -> Arguments:
     """Return the arguments with the rows of those, at these places, that have the batch."""
     for place in places:
-        value = argument_at(args, kwargs, place)
+        value = _at(args, kwargs, place)
         if type(value) in (tuple, list):  # the tables of rotary embeddings, say
             each = (begun.take(v, 0) if _is_batch(v, begun) else v for v in value)
             args, kwargs = _replaced(args, kwargs, place, type(value)(each))

@@ -7,7 +7,7 @@ need no trial; modules of Flax Linen.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import jax
 from flax import nnx
@@ -30,10 +30,11 @@ from droppath_flax.proof import (
 from droppath_flax.trial import copied, fixed_masks
 
 FEWEST = 4  # samples of an example: of 3 masks keep 2, and a row of 1 would broadcast
-Model = TypeVar("Model", bound=nnx.Module)
 
 
-def skip_dropped(model: Model, *example: Any, undo: bool = False, **keywords: Any) -> Model:
+def skip_dropped(
+    model: nnx.Module, *example: Any, undo: bool = False, **keywords: Any
+) -> nnx.Module:
     """Return model, whose branches from now on run on the rows that are kept, in training.
 
     For blocks of the form `x = x + self.drop_path(self.branch(self.norm(x)))`, in anyone's NNX

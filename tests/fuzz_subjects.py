@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -183,10 +184,11 @@ def run_keyed(model, key=KEY, offset=0, x=TORCH):
 
 def call_skip_dropped(x, model, undo):
     """Skip a copy's branches, since a model may be skipped once; or undo it."""
+    package = droppath_flax if x is JAX else droppath_torch
     made, example = copy.deepcopy(model), [x]
     if isinstance(undo, bool | np.bool_) and undo:
-        made, example = droppath_torch.skip_dropped(made, x), []
-    droppath_torch.skip_dropped(made, *example, undo=undo)
+        made, example = package.skip_dropped(made, x), []
+    package.skip_dropped(made, *example, undo=undo)
 
 
 def add_torch_models():
@@ -210,6 +212,19 @@ def add_torch_models():
     right = {"model": model, "mode": "row"}
     subject("droppath_torch.convert", droppath_torch.convert, right, "model mode", **kinds)
     subject("droppath_torch.summary", droppath_torch.summary, {"model": model}, "model")
+
+
+def add_flax_models():
+    model = nnx.Sequential(*[droppath_flax.DropPath(0.5, rngs=nnx.Rngs(dropout=0))] * 3)
+
+    def layers():
+        return nnx.graphdef(model), [
+            int(n) for n in jax.tree.leaves(nnx.state(model, nnx.RngCount))
+        ]
+
+    right, kinds = {"model": model, "undo": False}, {"model": "model no_droppath"}
+    f, kinds = partial(call_skip_dropped, JAX), kinds | {"undo": "flag none"}
+    subject("droppath_flax.skip_dropped", f, right, "model undo", state=layers, **kinds)
 
 
 def add_flax_functions():
@@ -269,3 +284,4 @@ add_torch_modules()
 add_torch_models()
 add_flax_functions()
 add_flax_modules()
+add_flax_models()
