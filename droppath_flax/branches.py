@@ -166,7 +166,8 @@ def _why_late(module: nnx.Module, block: Call, index: int) -> str:
     for name, value in handed.items():
         is_argument = name in HANDED and name in named and named[name] is value
         if name != "x" and value is not None and not is_argument:
-            return f"its call is given {name}, which is no argument of its block by that name"
+            must = ", which is no argument of its block by that name" if name in HANDED else ""
+            return f"its call is given {name}{must}"
     return "the example has it in evaluation" if handed.get("deterministic") else ""
 
 

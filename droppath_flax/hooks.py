@@ -111,8 +111,8 @@ class Frame:
         self.enter(self.block)
 
     def enter(self, block: nnx.Module) -> None:
-        """Take the modules of this block from now on, and of those before."""
-        self.block = block
+        """Take the modules of this block from now on, and of none before: ids return."""
+        self.block, self.roles, self.drops = block, {}, {}
         for path, role in skipped_of(block):
             self.roles.setdefault(id(module_at(block, path)), []).append(role)
             self.drops[id(module_at(block, role.drop))] = role.drop

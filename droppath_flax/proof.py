@@ -120,7 +120,7 @@ def _see(
 
 def _is_floating(path: Any, value: Any) -> bool:
     leaves = jax.tree.leaves(value)
-    return bool(leaves) and all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+    return bool(leaves) and len(_floating(leaves)) == len(leaves)
 
 
 def _is_argument(path: Any, value: Any) -> bool:
