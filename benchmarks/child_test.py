@@ -55,6 +55,15 @@ def test_a_child_that_is_killed_is_named_with_the_signal():
         in_child("vit, torch", killed, say=print)
 
 
+@pytest.fixture
+def listens():
+    """Let SIGINT interrupt, which a shell makes its background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listens")
 def test_ctrl_c_ends_the_child_at_once_and_without_a_word(capfd):
     pids = []
 

@@ -4,10 +4,13 @@ Flax NNX modules are here; their Linen twins are in `droppath_flax.linen`.
 """
 
 from droppath_flax.functional import drop_path
+from droppath_flax.keyed import keyed
 from droppath_flax.masks import keep_mask
 from droppath_flax.modules import DropPath, DropPathResidual
 from droppath_flax.residual import drop_path_residual
 from droppath_flax.skipping import skip_dropped
+from droppath_flax.summary import summary
+from droppath_flax.surgery import set_drop_probs
 
 __all__ = [
     "DropPath",
@@ -15,5 +18,8 @@ __all__ = [
     "drop_path",
     "drop_path_residual",
     "keep_mask",
+    "keyed",
+    "set_drop_probs",
     "skip_dropped",
+    "summary",
 ]

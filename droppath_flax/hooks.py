@@ -19,7 +19,7 @@ from flax import nnx
 
 from droppath.arguments import check_axis
 from droppath_flax.functional import is_zero
-from droppath_flax.masks import Draw, check_rate
+from droppath_flax.masks import Draw, Offset, check_rate
 from droppath_flax.modules import DropPath
 from droppath_flax.residual import rows_of_branch
 from droppath_flax.spread import Begun
@@ -127,9 +127,9 @@ def begin(drop: DropPath, x: Array, given: Mapping[str, Any]) -> Begun | None:
     p, evaluate = check_rate(drop.drop_prob), given.get("deterministic")
     if (drop.deterministic if evaluate is None else evaluate) or is_zero(p):
         return None
-    key, offset = given.get("key"), given.get("offset")
-    source = drop._source(key, None, False, given.get("rngs"))
-    draw = Draw(source, None, drop.mode, drop.groups, 0 if offset is None else offset)
+    first: Offset = 0 if given.get("offset") is None else given["offset"]
+    source, first = drop._source(given.get("key"), None, first, False, given.get("rngs"))
+    draw = Draw(source, None, drop.mode, drop.groups, first)
     axis = check_axis(drop.axis, x.shape, x.dtype.name)
     rows = rows_of_branch(draw, p, jnp.asarray(x), axis)
     return None if rows is None else Begun(rows, x.shape[axis])

@@ -104,12 +104,12 @@ def as_key(key: NDArray[np.uint32] | jax.Array, name: str = "key") -> jax.Array:
     return words
 
 
-def check_rate(drop_prob: Rate) -> Rate:
+def check_rate(drop_prob: Rate, name: str = "drop_prob") -> Rate:
     """Return drop_prob as a float, or a JAX scalar as it is, whose value stays unread (COMP-3)."""
     if not isinstance(drop_prob, jax.Array):
-        return check_drop_prob(drop_prob)
+        return check_drop_prob(drop_prob, name)
     floating = jnp.issubdtype(drop_prob.dtype, jnp.floating)
-    check_scalar("drop_prob", "floating", floating, drop_prob.dtype.name, drop_prob.shape)
+    check_scalar(name, "floating", floating, drop_prob.dtype.name, drop_prob.shape)
     return lax.stop_gradient(drop_prob)
 
 

@@ -17,8 +17,9 @@ from droppath.arguments import (
 )
 from droppath_flax.functional import drop_path, is_zero
 from droppath_flax.masks import Key, Offset, Rate, check_rate
+from droppath_flax.order import Number, OwnNumber
 from droppath_flax.residual import Branch, drop_path_residual
-from droppath_flax.streams import source_of, stream_of
+from droppath_flax.streams import LayerKey, check_offset_of_keyed, source_of, stream_of
 
 
 class DropPath(nnx.Module):
@@ -46,8 +47,9 @@ class DropPath(nnx.Module):
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
     """
 
-    why_masked: str | None = None  # since skip_dropped: why not all of its branches are skipped
-    skips_from: tuple[str, ...] = ()  # and at which modules of a block branches begin
+    _number = OwnNumber()  # in the order of definition
+    why_masked: str | None = None  # set by `skip_dropped`: why a branch is computed, "" if none is
+    skips_from: tuple[str, ...] = ()  # and the modules where those begin that are not
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class DropPath(nnx.Module):
         self.groups = groups
         self.deterministic = deterministic
         self.rng_collection = rng_collection
+        self._number = Number()
         stream = stream_of(rngs, rng_collection)
         self.rngs = nnx.data(None if stream is None else stream.fork())
 
@@ -87,15 +90,16 @@ class DropPath(nnx.Module):
     ) -> jax.Array:
         """Return x with dropped samples set to zero: floating [..., B, ...], same shape and dtype.
 
-        In training with drop_prob > 0 the mask is `keep`, or is drawn from `key`, from the call's
-        `rngs`, or from the module's, the first that is given. `deterministic` overrides the
-        module's.
+        In training with drop_prob > 0 the mask is `keep`, or is drawn from `key`, from the key of
+        the surrounding `keyed`, from the call's `rngs`, or from the module's, the first that is
+        given. `deterministic` overrides the module's.
         """
         evaluate = self.deterministic if deterministic is None else deterministic
+        source, offset = self._source(key, keep, offset, evaluate, rngs)
         return drop_path(
             x,
             self.drop_prob,
-            key=self._source(key, keep, evaluate, rngs),
+            key=source,
             keep=keep,
             deterministic=evaluate,
             mode=self.mode,
@@ -110,19 +114,24 @@ class DropPath(nnx.Module):
         self,
         key: Key | None,
         keep: ArrayLike | None,
+        offset: Offset,
         evaluate: bool,
         rngs: nnx.Rngs | nnx.RngStream | Key | None,
-    ) -> Key | None:
+    ) -> tuple[Key | None, Offset]:
         """Return what a call draws from: the given key, or a key or stream if one is due.
 
-        The stream is not advanced yet: a call that is refused draws nothing.
+        With the offset that it draws at. The stream is not advanced yet: a call that is refused
+        draws nothing.
         """
         check_flags(deterministic=evaluate)
         p = check_rate(self.drop_prob)
         identity = is_zero(p)  # EVAL-2
         if key is not None or keep is not None or evaluate or identity:
-            return key
-        return source_of(self.rngs if rngs is None else rngs, self.rng_collection)
+            return key, offset
+        if isinstance(self.rngs, LayerKey):
+            check_offset_of_keyed(offset)
+            return self.rngs, self.rngs.offset
+        return source_of(self.rngs if rngs is None else rngs, self.rng_collection), offset
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Keep a JAX scalar as data: nnx takes a tracer for static, and refuses a late scalar.
@@ -209,12 +218,13 @@ class DropPathResidual(DropPath):
         `DropPath`.
         """
         evaluate = self.deterministic if deterministic is None else deterministic
+        source, offset = self._source(key, keep, offset, evaluate, rngs)
         return drop_path_residual(
             x,
             self.branch,
             self.drop_prob,
             *per_sample,
-            key=self._source(key, keep, evaluate, rngs),
+            key=source,
             keep=keep,
             deterministic=evaluate,
             mode=self.mode,

@@ -195,7 +195,7 @@ def refusal(model, *given, **options):
 
 def test_a_model_that_cannot_be_skipped_is_refused_by_name():
     x, model = example(), made(Block)
-    no_module = "model must be an nnx.Module, got int"
+    no_module = "model must be a flax.nnx.Module, got int"
     none = "model must hold a DropPath of droppath_flax beside residual blocks, got none"
     assert refusal(5, x) == no_module
     assert refusal(linear(), x) == none

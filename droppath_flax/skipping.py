@@ -16,6 +16,7 @@ from droppath.arguments import check_flags
 from droppath_flax.branches import Call, is_drop, record, rows_of, starts
 from droppath_flax.hooked import hook, set_skipped, unhook
 from droppath_flax.hooks import Path, module_at, modules_of, skipped_of
+from droppath_flax.layers import check_module
 from droppath_flax.modules import DropPath
 from droppath_flax.proof import (
     Masked,
@@ -93,8 +94,7 @@ def skip_dropped(
 
 
 def _check(model: nnx.Module, undo: bool, given: bool) -> dict[Path, DropPath]:
-    if not isinstance(model, nnx.Module):
-        raise ValueError(f"model must be an nnx.Module, got {type(model).__name__}")
+    check_module(model)
     check_flags(undo=undo)
     drops = _drops(model)
     if not drops:

@@ -1,4 +1,4 @@
-"""What a module draws from where it is given no key: a stream of `nnx.Rngs`, by its name.
+"""What a module draws from where it is given no key: its key within `keyed`, or a named stream.
 
 Nothing is drawn here: a call that is refused must not advance a stream.
 """
@@ -6,11 +6,37 @@ Nothing is drawn here: a call that is refused must not advance a stream.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from droppath.arguments import check_source
-from droppath_flax.masks import Key, as_key
+from droppath_flax.masks import Key, Offset, as_key
+
+
+class LayerKey(nnx.RngStream):
+    """The stream of one layer within `keyed`.
+
+    Call c = 0, 1, ... gets key if c = 0, and fold_in(key, c + 1) after it (KEY-8). c is a variable,
+    as the count of any stream is: Flax's transforms carry it, so that a program is compiled once,
+    and refuse where it would be lost.
+    """
+
+    def __init__(self, key: jax.Array, *, tag: str = "droppath", offset: Offset = 0) -> None:
+        super().__init__(key, tag=tag)
+        self.offset = nnx.data(offset) if isinstance(offset, jax.Array) else offset
+
+    def __call__(self) -> jax.Array:
+        """Return the key of the next call."""
+        key, call = self.key[...], self.count[...]
+        self.count[...] = call + 1
+        return jnp.where(call == 0, key, jax.random.fold_in(key, call + 1))
+
+
+def check_offset_of_keyed(offset: Offset) -> None:
+    """Raise for an offset of a call that draws from a LayerKey, which has its own."""
+    if isinstance(offset, jax.Array) or offset:
+        raise ValueError(f"offset must be given to keyed, which draws here, got {offset!r}")
 
 
 def stream_of(rngs: Any, rng_collection: str) -> nnx.RngStream | None:

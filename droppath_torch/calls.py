@@ -100,6 +100,8 @@ class Calls:
         self.forwards = forwards
         self.forward = 0  # the one that its calls are in
         self.made = 0
+        self.repeated = 0  # by programs that a recomputation runs
+        self.eager = False  # whether any was made outside of a program
         self.in_program = is_compiling()  # `keyed` itself is compiled
         self.segments: dict[int, weakref.ref[Any]] = {}  # by call: the checkpoint that it is in
         self.repeating: tuple[weakref.ref[Any], object, int] | None = None
@@ -114,21 +116,37 @@ class Calls:
             raise ValueError(SECOND_FORWARD if now or self.forward else OUTSIDE_FORWARD)
         if segment is not None:
             self.segments[call] = weakref.ref(segment.checkpoint)
-        self.forward, self.made = now, call + 1
+        self.forward, self.made, self.eager = now, call + 1, True
         return call
 
     def number_in_program(self) -> int | None:
-        """Return the number of a call that torch.compile traces; None if others came before."""
+        """Return the number of a call that torch.compile traces; None if others came before.
+
+        Where a recomputation after the forward runs a program of all of its calls, they count anew.
+        """
         call = self.made
         if call and not self.in_program and self._made_before():
-            return None
+            if self.eager or self.forwards.current or not (self.forward and self._in_backward()):
+                return None
+            call = self.repeated - self._repeated_before()
+            self.repeated += 1
+            return call
         self.forward, self.made = self.forwards.current, call + 1
         return call
 
+    # what a trace has done is not done: these are as they were before the program
+
     @torch._dynamo.assume_constant_result
     def _made_before(self) -> bool:
-        """Return whether it was called before this program: what a trace has done is not done."""
         return self.made > 0
+
+    @torch._dynamo.assume_constant_result
+    def _repeated_before(self) -> int:
+        return self.repeated
+
+    @torch._dynamo.assume_constant_result
+    def _in_backward(self) -> bool:
+        return in_backward()
 
     def _repeated(self, segment: Segment | None) -> int:
         """Return the number of the call that a recomputation repeats."""

@@ -21,11 +21,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import droppath
-from droppath_torch import DropPath, DropPathResidual, keyed
+from droppath_torch import DropPath, DropPathResidual, keyed, skip_dropped
 
 KEY = droppath.key(3)
 MODES, RATES, KINDS = ["row", "balanced", "batch"], [0.0, 0.05, 0.5, 0.95, 1.0], ["ddp", "fsdp"]
 CASES = list(product(KINDS, MODES, RATES))
+SKIPPED = ["row", "balanced"]  # the modes of skip_dropped
 BATCH, GROUP, STEPS = 8, 2, 4
 SECONDS = 120  # of a group of processes, before it is killed: 15 where nothing else runs
 
@@ -136,6 +137,10 @@ def run_cases(rank, world):
         network = Network(mode, 0.5, local, checkpointed=True)
         model = parallel(kind, network, unused=mode == "batch")
         results["checkpointed", kind, mode] = train(model, rank, world)
+    for kind, mode in product(KINDS, SKIPPED):
+        network = skip_dropped(Network(mode, 0.5, local), numbers(0))
+        assert network.blocks[1].drop_path.why_masked == ""
+        results["skipped", kind, mode] = train(parallel(kind, network), rank, world)
     for kind in KINDS:
         model = parallel(kind, Network("row", 0.5))
         results["one offset", kind] = train(model, rank, world, offset=0)
@@ -194,6 +199,12 @@ def test_activation_checkpointing_changes_no_bit(ranks, kind, mode):
     for results in ranks:
         pairs = zip(results["checkpointed", kind, mode], results[kind, mode, 0.5], strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(("kind", "mode"), list(product(KINDS, SKIPPED)))
+def test_blocks_that_skip_dropped_has_hooked_train_to_the_same_weights(ranks, kind, mode):
+    for results in ranks:
+        assert_close(results["skipped", kind, mode], train_alone(mode, 0.5))
 
 
 @pytest.mark.parametrize(("kind", "mode", "rate"), [c for c in CASES if c[1] != "batch"])

@@ -3,6 +3,7 @@
 The devices are fake_devices_test.py's, so that no GPU is needed. Not tested here: numbers.
 """
 
+from contextlib import nullcontext
 from functools import partial
 from itertools import product
 
@@ -11,7 +12,14 @@ import torch
 from torch import nn
 
 import droppath
-from droppath_torch import DropPath, DropPathResidual, drop_path, drop_path_residual, keyed
+from droppath_torch import (
+    DropPath,
+    DropPathResidual,
+    drop_path,
+    drop_path_residual,
+    keyed,
+    skip_dropped,
+)
 from droppath_torch.fake_devices_test import (
     FakeDevices,
     FakeGenerator,
@@ -140,6 +148,38 @@ def run_keyed_outside(devices: FakeDevices) -> str:
         return f"made of the key: {before}" if before or not drawn else ""
 
 
+class Block(nn.Module):
+    def __init__(self, mode):
+        super().__init__()
+        self.branch, self.drop_path = nn.Linear(5, 5), DropPath(0.4, mode=mode)
+
+    def forward(self, x):
+        return x + self.drop_path(self.branch(x))
+
+
+def run_skipped(mode, source, devices: FakeDevices) -> str:
+    """Hooked blocks: tried on the host, where numbers are, and run on the device."""
+    model = skip_dropped(nn.Sequential(Block(mode), Block(mode)), torch.randn(8, 5))
+    model.load_state_dict(on_cuda(model.state_dict()), assign=True)
+    rows = []
+    for block in model:
+        block.branch.register_forward_hook(lambda _, __, y: rows.append(len(y)))
+    key = torch.zeros(2, dtype=torch.int64, device=CUDA) if source == "key there" else KEY
+    with keyed(model, key) if source != "nothing" else nullcontext():
+        y = model(torch.empty(8, 5, device=CUDA).requires_grad_())
+    ran = 8 if mode == "row" and source == "key there" else droppath.kept_capacity(0.4, 8)
+    if y.shape != (8, 5) or any(block.drop_path.why_masked for block in model):
+        return "a block is not skipped"
+    if (mode == "balanced" or source == "key there") and rows != [ran, ran]:
+        return f"ran {rows} rows, not {ran}"
+    stated = {"key of NumPy": 2, "key there": 0, "nothing": 0 if mode == "balanced" else 2}[source]
+    return "" if len(devices.pinned) == stated else f"{len(devices.pinned)} copies, stated {stated}"
+
+
+def on_cuda(state):
+    return {name: nn.Parameter(torch.empty(p.shape, device=CUDA)) for name, p in state.items()}
+
+
 def run_launches(mode, dtype, of_branch, stated, devices: FakeDevices) -> str:
     x = images(dtype)
     y = drop_path_residual(x, lambda x: x.to(of_branch) * 2, 0.4, key=KEY, mode=mode)
@@ -208,6 +248,10 @@ CASES = {
     **{
         f"evaluation | {call} | {rate}": partial(finding, partial(run_evaluation, call, rate))
         for call, rate in product(("drop_path", "residual"), RATES)
+    },
+    **{
+        f"skipped | {mode} | {source}": partial(finding, partial(run_skipped, mode, source))
+        for mode, source in product(("row", "balanced"), ("key of NumPy", "key there", "nothing"))
     },
     "keyed outside": partial(finding, run_keyed_outside),
     "elsewhere": partial(finding, run_elsewhere),

@@ -62,6 +62,19 @@ def test_layers_count_in_the_order_of_modules_and_whatever_their_rate():
     assert [g.tolist() for g in got] == [want_mask(KEY, i, m, 50) for i, m in enumerate(drops)]
 
 
+def test_a_list_of_layers_is_the_order_in_which_they_count():
+    model = nn.ModuleDict({"a": DropPath(0.5), "b": DropPath(0.5), "c": DropPath(0.5)})
+    order = ["c", "a", "b"]
+    with keyed(model, KEY, layers=order):
+        got = [(model[name](torch.ones(50)) != 0).tolist() for name in order]
+    assert got == [want_mask(KEY, i, model[name], 50) for i, name in enumerate(order)]
+    with pytest.raises(ValueError, match="layers must name each of 3 DropPaths once"):
+        keyed(model, KEY, layers=["c", "a"]).__enter__()
+    assert all(layer.layer_key is None for layer in model.values())
+    set_drop_probs(model, [0.1, 0.2, 0.3], layers=order)
+    assert [layer.drop_prob for layer in model.values()] == [0.2, 0.3, 0.1]
+
+
 def test_micro_batches_with_their_offsets_are_the_whole_batch():
     model, x = mlp(), torch.randn(12, 4)
     with keyed(model, KEY):

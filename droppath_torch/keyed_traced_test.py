@@ -6,10 +6,11 @@ import torch
 from torch import nn
 from torch._dynamo.exc import Unsupported
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.checkpoint import checkpoint
 
 import droppath
 from droppath_torch import DropPath, DropPathResidual, keyed
-from droppath_torch.calls_test import Block, X
+from droppath_torch.calls_test import BROKEN, Block, X
 from droppath_torch.functional_test import same_bits
 
 KEY = droppath.key(7)
@@ -98,3 +99,46 @@ def test_a_bad_argument_is_no_program(model, key):
     f, _ = compiled()
     with pytest.raises((Unsupported, ValueError), match="must"):
         f(model, key)
+
+
+class Stack(nn.Module):
+    """Blocks that are called as they are, or as programs within checkpoints."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(), Block()])
+        self.programs, self.reentrant = [], False
+
+    def forward(self, x):
+        for block in [] if self.programs else self.blocks:
+            x = block(x)
+        for program in self.programs:
+            x = checkpoint(program, x, use_reentrant=self.reentrant)
+        return x
+
+
+@BROKEN
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("fullgraph", [False, True])
+def test_a_checkpoint_around_a_program_runs_it_again_with_its_masks(reentrant, fullgraph):
+    torch._dynamo.reset()
+    model, counter, frames = Stack(), CompileCounterWithBackend("aot_eager"), []
+    model.reentrant = reentrant
+    programs = [
+        torch.compile(block, fullgraph=fullgraph, backend=counter) for block in model.blocks
+    ]
+    for i in range(3):
+        results = []
+        for model.programs in (programs, []):
+            model.zero_grad()
+            x = X.clone().requires_grad_()
+            with keyed(model, droppath.fold_in(KEY, i)):
+                y = model(x)
+                y.square().sum().backward()
+                if model.programs and not fullgraph:
+                    with pytest.raises(ValueError, match=r"^key must serve one"):
+                        programs[0](X)
+            results.append([y, x.grad, *[p.grad for p in model.parameters()]])
+        assert all(same_bits(a, b) for a, b in zip(*results, strict=True))
+        frames.append(counter.frame_count)
+    assert frames[1] == frames[2]

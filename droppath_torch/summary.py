@@ -3,50 +3,16 @@
 Not here: anything that changes the model.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from droppath.layers import Layer, Summary
 from droppath_torch.arguments import check_module
 from droppath_torch.foreign import functions_of, is_place, is_theirs
 from droppath_torch.functional import is_zero
 from droppath_torch.modules import DropPath, DropPathResidual
-
-HEAD = "path", "class", "rate", "mode", "calls", "skips"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A line of the table: a layer, or what stands in its place. rate, mode: None if not ours."""
-
-    path: str
-    kind: str
-    rate: float | None
-    mode: str | None
-    calls: int | None
-    skips: str
-
-    def cells(self) -> tuple[str, ...]:
-        """Return the line's text, blank where nothing is known."""
-        rate = "" if self.rate is None else f"{self.rate:.3f}"
-        calls = "" if self.calls is None else str(self.calls)
-        return self.path, self.kind, rate, self.mode or "", calls, self.skips
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The layers of a model, in the order of `model.modules()`; its text is a table."""
-
-    layers: tuple[Layer, ...]
-
-    def __str__(self) -> str:
-        """Return the table."""
-        rows = [HEAD, *(layer.cells() for layer in self.layers)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        return "\n".join(lines if self.layers else [*lines, "no layer drops paths"])
 
 
 def summary(model: nn.Module, *example: Any, **kwargs: Any) -> Summary:

@@ -4,17 +4,17 @@ Not here: how their layers are known (foreign.py), and residual blocks, which ne
 DropPathResidual in the model's own code to skip.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from droppath.arguments import Mode, check_mode
-from droppath.schedules import TEXT
+from droppath.layers import rates_of
 from droppath_torch.arguments import check_module
 from droppath_torch.foreign import is_place, is_theirs
+from droppath_torch.layers import layers_of
 from droppath_torch.masks import Rate, check_rate
 from droppath_torch.modules import DropPath
 
@@ -22,17 +22,23 @@ from droppath_torch.modules import DropPath
 FORMS = {"drop_prob", "scale_by_keep"}, {"p", "mode"}, {"drop_prob"}
 
 
-def set_drop_probs(model: nn.Module, rates: Rate | Sequence[Rate] | NDArray[np.floating]) -> None:
+def set_drop_probs(
+    model: nn.Module,
+    rates: Rate | Sequence[Rate] | NDArray[np.floating],
+    *,
+    layers: Sequence[str] | None = None,
+) -> None:
     """Set the rate of every DropPath of a model, DropPathResiduals included.
 
     Args:
       rates: a rate for all; or one for each DropPath, in the order of `model.modules()`, where a
-        layer that is used twice counts once; or one for each block, which is a module that holds
-        DropPaths as its own children, in the order of their first ones. Where there are as many
+        layer that is used twice counts once; or one for each block, which is the module that holds
+        a DropPath as its own child, in the order of their first ones. Where there are as many
         blocks as DropPaths this is the same. Rates as in `DropPath`.
+      layers: the paths of all DropPaths, in the order of the rates, where it is another one.
 
     Raises: ValueError, before any rate is set, for a rate outside [0, 1], for another number of
-      rates than of DropPaths or of blocks, and if there is no DropPath.
+      rates than of DropPaths or of blocks, for other `layers`, and if there is no DropPath.
 
     >>> import droppath
     >>> model = nn.Sequential(DropPath(), DropPath(), DropPath())
@@ -40,43 +46,10 @@ def set_drop_probs(model: nn.Module, rates: Rate | Sequence[Rate] | NDArray[np.f
     >>> [layer.drop_prob for layer in model]
     [0.0, 0.1, 0.2]
     """
-    check_module(model)
-    layers = [module for module in model.modules() if isinstance(module, DropPath)]
-    if not layers:
-        raise ValueError("model must hold a DropPath of droppath_torch, got none")
-    for layer, rate in zip(layers, _rates(rates, _blocks(model)), strict=True):
+    found = layers_of(model, layers)
+    checked = rates_of(rates, list(found), check_rate)
+    for layer, rate in zip(found.values(), checked, strict=True):
         layer.drop_prob = rate
-
-
-def _blocks(model: nn.Module) -> list[int]:
-    """Return for each layer the number of its block: that of the first module that holds it."""
-    holders: dict[nn.Module, nn.Module] = {}
-    for parent in model.modules():
-        for child in parent.children():
-            if isinstance(child, DropPath):
-                holders.setdefault(child, parent)
-    layers = [module for module in model.modules() if isinstance(module, DropPath)]
-    of_layers = [holders.get(layer, layer) for layer in layers]  # model may be a layer itself
-    numbers = {holder: i for i, holder in enumerate(dict.fromkeys(of_layers))}
-    return [numbers[holder] for holder in of_layers]
-
-
-def _rates(
-    rates: Rate | Sequence[Rate] | NDArray[np.floating], blocks: Sequence[int]
-) -> Sequence[Rate]:
-    """Return the rate of each layer, whose blocks these are, all of them checked."""
-    several = isinstance(rates, Sequence) and not isinstance(rates, TEXT)
-    if not (several or getattr(rates, "ndim", None)):
-        return [check_rate(cast(Rate, rates), "rates")] * len(blocks)
-    given = list(cast(Iterable[object], rates))
-    layers, count = len(blocks), len(set(blocks))
-    if len(given) not in (layers, count):
-        raise ValueError(
-            f"rates must be {layers}, one for each DropPath, or {count}, one for each block that "
-            f"holds DropPaths, got {len(given)}"
-        )
-    checked = [check_rate(cast(Rate, rate), f"rates[{i}]") for i, rate in enumerate(given)]
-    return checked if len(given) == layers else [checked[block] for block in blocks]
 
 
 def convert(model: nn.Module, *, mode: Mode | None = None) -> nn.Module:

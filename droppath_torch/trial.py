@@ -104,8 +104,10 @@ class WithoutDropout(TorchDispatchMode):
         name, kwargs = func._schema.name, kwargs or {}
         if name == "aten::native_dropout":
             return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
-        if name == "aten::bernoulli_" and not isinstance(args[1], Tensor):
-            return args[0].fill_(args[1])  # the CPU's dropout divides by the rate that it draws
+        if name == "aten::bernoulli_":
+            p = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
+            if not isinstance(p, Tensor):
+                return args[0].fill_(p)  # the CPU's dropout divides by the rate that it draws
         names = [argument.name for argument in func._schema.arguments]
         if "dropout_p" in names:  # attention
             at = names.index("dropout_p")

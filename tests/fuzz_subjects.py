@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -177,8 +176,8 @@ def add_torch_modules():
         subject(f"droppath_torch.{name} assigned to, in keyed", f, {}, without)
 
 
-def run_keyed(model, key=KEY, offset=0, x=TORCH):
-    with droppath_torch.keyed(model, key, offset=offset):
+def run_keyed(model, key=KEY, offset=0, layers=None, x=TORCH):
+    with droppath_torch.keyed(model, key, offset=offset, layers=layers):
         model(x)
 
 
@@ -199,10 +198,12 @@ def add_torch_models():
     right, state = {"model": model, "key": KEY}, partial(layers, model)
 
     kinds = {"key": "key none", "model": "model no_droppath"}
-    subject("droppath_torch.keyed", run_keyed, right, "model key offset x", state=state, **kinds)
+    subject(
+        "droppath_torch.keyed", run_keyed, right, "model key offset layers x", state=state, **kinds
+    )
     right = {"model": model, "rates": 0.5}
     f, kinds = droppath_torch.set_drop_probs, {"model": "model no_droppath"}
-    subject("droppath_torch.set_drop_probs", f, right, "model rates", state=state, **kinds)
+    subject("droppath_torch.set_drop_probs", f, right, "model rates layers", state=state, **kinds)
 
     right = {"model": model, "undo": False}
     f = partial(call_skip_dropped, TORCH)
@@ -214,17 +215,30 @@ def add_torch_models():
     subject("droppath_torch.summary", droppath_torch.summary, {"model": model}, "model")
 
 
+def run_flax_keyed(model, key=KEY, offset=0, layers=None, x=JAX):
+    with droppath_flax.keyed(model, key, offset=offset, layers=layers):
+        model(x)
+
+
 def add_flax_models():
-    model = nnx.Sequential(*[droppath_flax.DropPath(0.5, rngs=nnx.Rngs(dropout=0))] * 3)
-
-    def layers():
-        return nnx.graphdef(model), [
-            int(n) for n in jax.tree.leaves(nnx.state(model, nnx.RngCount))
-        ]
-
-    right, kinds = {"model": model, "undo": False}, {"model": "model no_droppath"}
-    f, kinds = partial(call_skip_dropped, JAX), kinds | {"undo": "flag none"}
-    subject("droppath_flax.skip_dropped", f, right, "model undo", state=layers, **kinds)
+    model = nnx.Sequential(*[droppath_flax.DropPath(0.5) for _ in range(3)])
+    right, state = {"model": model, "key": KEY}, partial(nnx.graphdef, model)
+    kinds = {"key": "key none", "model": "model no_droppath"}
+    subject(
+        "droppath_flax.keyed",
+        run_flax_keyed,
+        right,
+        "model key offset layers x",
+        state=state,
+        **kinds,
+    )
+    right, kinds = {"model": model, "rates": 0.5}, {"model": "model no_droppath"}
+    f = droppath_flax.set_drop_probs
+    subject("droppath_flax.set_drop_probs", f, right, "model rates layers", state=state, **kinds)
+    subject("droppath_flax.summary", droppath_flax.summary, {"model": model}, "model")
+    right, kinds = {"model": model, "undo": False}, kinds | {"undo": "flag none"}
+    f = partial(call_skip_dropped, JAX)
+    subject("droppath_flax.skip_dropped", f, right, "model undo", state=state, **kinds)
 
 
 def add_flax_functions():

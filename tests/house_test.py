@@ -87,6 +87,19 @@ TORCH_ONLY = {
         "_is_plain": "Triton kernels",
         "_needs_functions": "autograd records only what requires a gradient",
     },
+    "foreign": {
+        "PLACES": "libraries of PyTorch hold nn.Identity for a rate of 0",
+        "is_place": "see PLACES",
+        "FUNCTIONS": "and call functions, which draw from the global generator",
+        "functions_of": "see FUNCTIONS",
+        "_functions_of_class": "see FUNCTIONS",
+    },
+    "surgery": {
+        "FORMS": "libraries of PyTorch have a DropPath that convert knows",
+        "convert": "see FORMS",
+        "_places": "see FORMS",
+        "_ours": "see FORMS",
+    },
     "residual": {
         "run_residual": "keyed has sent the rows of its masks ahead",
         "_draw_device": "PyTorch may draw on the host or on a device",
@@ -126,6 +139,15 @@ FLAX_ONLY = {
         "_check_group_size": "see LOW_BITS",
         "_counter_words": "and a counter is two words too",
         "_check_indexable": "JAX has kinds of keys whose draws cannot be indexed",
+    },
+    "layers": {
+        "dotted": "a path in NNX is a tuple",
+        "check_module": "in PyTorch it stands with the other checks of arguments.py",
+    },
+    "summary": {
+        "kind": "two sorts of lines name a class",
+        "_holds_ours": "NNX lists ours before others",
+        "_rate": "a rate may be traced",
     },
     "functional": {"as_array": "JAX takes arrays of NumPy and lists"},
     "rows": {
@@ -235,7 +257,11 @@ FLAX_ARGUMENTS = {"deterministic", "rng_collection", "rngs"}  # as nnx.Dropout h
 
 
 @pytest.mark.parametrize(
-    "name", ["keep_mask", "drop_path", "drop_path_residual", "DropPath", "DropPathResidual"]
+    "name",
+    [
+        *("keep_mask", "drop_path", "drop_path_residual", "DropPath", "DropPathResidual"),
+        *("keyed", "set_drop_probs", "summary"),
+    ],
 )
 def test_the_same_names_take_the_same_arguments_in_the_same_order(name):
     torch, flax = arguments_of("droppath_torch", name), arguments_of("droppath_flax", name)

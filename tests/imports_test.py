@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 SHARED = (
     "numpy droppath.arguments droppath.random droppath.masks droppath.scaling droppath.schedules"
+    " droppath.layers"
 )
 BY_NAME = "-conformance.adapters -conformance.parity.torch -conformance.parity.flax"  # only so
 MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's path decides
@@ -42,6 +43,8 @@ MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's pa
     "examples/train_torch.py": "numpy torch droppath droppath_torch"
     " examples.train_flax.config examples.train_flax.data",
     "examples/twins.py": "numpy jax flax torch matplotlib examples",
+    "examples/ported_vit.py": "numpy jax flax optax torch timm sklearn droppath droppath_torch"
+    " droppath_flax",
 }
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import droppath
 from conformance.hlo import collectives
 from conformance.protocol import Backend, Call, Info, Outcome, joined, outcome_from, parts
-from droppath_flax import DropPath, DropPathResidual, drop_path, drop_path_residual
+from droppath_flax import DropPath, DropPathResidual, drop_path, drop_path_residual, keyed
 
 CLAIMS = (
     "gradient recompute keyed stateless keep batch balanced axis scale_by_keep scale_at model "
@@ -149,24 +150,21 @@ class Flax:
         return noted
 
     def _model(self, call: Call) -> np.ndarray:
-        """Return the masks of a stack of layers, [L, B], layer l from fold_in(key, l)."""
-        key = jax.random.wrap_key_data(jnp.asarray(call.key), impl="threefry2x32")
-        keys = [jax.random.fold_in(key, layer) for layer in range(len(call.drop_prob))]
-        masks = [self._masks(call, keys)]
-        for c in range(1, call.options.get("calls", 1)):
-            masks.append(self._masks(call, [jax.random.fold_in(key, c + 1) for key in keys]))
-        return np.stack(masks) if "calls" in call.options else masks[0]
-
-    def _masks(self, call: Call, keys: list[jax.Array]) -> np.ndarray:
-        """Return what layers of both modules keep, in turn, from a key each: [L, B]."""
-        masks = []
-        for layer, (p, key) in enumerate(zip(call.drop_prob, keys, strict=True)):
-            if layer % 2:
-                block = DropPathResidual(jnp.ones_like, p, mode="row")
-                masks.append(block(jnp.zeros(len(call.x)), key=key) != 0)
-            else:
-                masks.append(DropPath(p)(jnp.ones(len(call.x)), key=key) != 0)
-        return np.stack(masks).astype(np.float64)
+        """Return the masks of layers of both modules, in turn, all from call.key: [L, B]."""
+        model = nnx.Sequential(
+            *(
+                DropPathResidual(jnp.ones_like, p, mode="row") if i % 2 else DropPath(p)
+                for i, p in enumerate(call.drop_prob)
+            )
+        )
+        x = jnp.ones(call.x.shape)
+        with keyed(model, call.key):
+            ys = [
+                [layer(x) - i % 2 for i, layer in enumerate(model.layers)]
+                for _ in range(call.options.get("calls", 1))
+            ]
+        masks = (np.asarray(ys)[..., 0] != 0) * 1.0
+        return masks if "calls" in call.options else masks[0]
 
 
 def scanned(x: jax.Array, key: jax.Array, rates: jax.Array) -> jax.Array:
