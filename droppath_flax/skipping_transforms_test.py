@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from droppath_flax import skip_dropped
+from droppath_flax import keyed, skip_dropped
 from droppath_flax.skipping_test import (
     CLOSE,
     ROWS,
@@ -150,3 +150,42 @@ def test_an_error_in_a_block_leaves_nothing_behind():
     model.blocks[0].fc2 = fc2
     assert nnx.graphdef(model) == before
     assert len(results(model, x)) > 3
+
+
+def test_within_keyed_the_masks_are_those_of_masking_offset_included():
+    x, key = example(Twice), jax.random.key(5)
+
+    @nnx.jit
+    def run(model, key, offset):
+        with keyed(model, key, offset=offset):
+            return model(x)
+
+    ys = [run(skipped(Twice), key, offset) for offset in (jnp.int32(0), jnp.int32(B))]
+    wants = [run(made(Twice), key, offset) for offset in (jnp.int32(0), jnp.int32(B))]
+    assert (wants[0] != wants[1]).any()
+    for got, want in zip(ys, wants, strict=True):
+        np.testing.assert_allclose(got, want, **CLOSE)
+
+
+class Scanned(nnx.Module):
+    """Blocks whose parameters are stacked, taken in turns."""
+
+    def __init__(self, *, rngs):
+        @nnx.split_rngs(splits=2)
+        @nnx.vmap
+        def make(rngs):
+            return Twice(rngs=rngs)
+
+        self.blocks = make(rngs)
+
+    def __call__(self, x):
+        return nnx.scan(lambda x, block: block(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(
+            x, self.blocks
+        )
+
+
+def test_blocks_of_stacked_parameters_stay_masked_and_say_so():
+    model = Scanned(rngs=nnx.Rngs(0, dropout=1))
+    skip_dropped(model, example())
+    (reason,) = reasons(model)
+    assert reason.startswith("the block does not run by itself, ")

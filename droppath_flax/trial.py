@@ -88,4 +88,6 @@ def fixed_masks(model: nnx.Module, rate: float) -> None:
     for i, drop in enumerate(drops):
         drop.drop_prob = nnx.static(rate)
         drop.mode, drop.groups, drop.deterministic = "balanced", 1, False
-        drop.rngs = nnx.data(nnx.RngStream(i, tag="dropout"))
+        shape = () if drop.rngs is None else drop.rngs.key.shape  # a stack of layers has many
+        keys = jax.random.split(jax.random.key(i), shape) if shape else jax.random.key(i)
+        drop.rngs = nnx.data(nnx.RngStream(keys, tag="dropout"))

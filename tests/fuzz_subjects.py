@@ -224,14 +224,8 @@ def add_flax_models():
     model = nnx.Sequential(*[droppath_flax.DropPath(0.5) for _ in range(3)])
     right, state = {"model": model, "key": KEY}, partial(nnx.graphdef, model)
     kinds = {"key": "key none", "model": "model no_droppath"}
-    subject(
-        "droppath_flax.keyed",
-        run_flax_keyed,
-        right,
-        "model key offset layers x",
-        state=state,
-        **kinds,
-    )
+    f, names = run_flax_keyed, "model key offset layers x"
+    subject("droppath_flax.keyed", f, right, names, state=state, **kinds)
     right, kinds = {"model": model, "rates": 0.5}, {"model": "model no_droppath"}
     f = droppath_flax.set_drop_probs
     subject("droppath_flax.set_drop_probs", f, right, "model rates layers", state=state, **kinds)
