@@ -128,7 +128,7 @@ def test_what_a_block_makes_up_for_its_drop_path_leaves_the_branch_masked():
 
 def test_what_is_handed_in_training_otherwise_than_in_the_example_is_refused():
     model = nnx.clone(skipped_handing())
-    model.blocks[0].literal = False
+    model.literal = False
     with pytest.raises(RuntimeError) as error:
         rows_in(model, example(), key=jax.random.key(0))
     assert first_line(error) == (
@@ -145,9 +145,9 @@ class Branching(Given):
 
 def test_a_way_that_the_example_did_not_take_is_told():
     model = made(Branching)
-    model.blocks[0].short = False
+    model.short = False
     skip_dropped(model, example())
-    model.blocks[0].short = True
+    model.short = True
     with pytest.raises(RuntimeError) as error:
         rows_in(model, example())
     assert first_line(error) == (
@@ -157,7 +157,7 @@ def test_a_way_that_the_example_did_not_take_is_told():
 
 
 def test_what_is_called_outside_of_its_block_gets_all_rows():
-    block = nnx.clone(skipped_given()).blocks[0]
+    block = nnx.clone(skipped_given())
     assert len(block.mix(block.norm(example()), None)) == B
 
 

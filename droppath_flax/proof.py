@@ -5,7 +5,7 @@ call, for other parameters and noisy inputs, so that nothing is hidden by a zero
 are alike. Equal blocks share their programs. Not here: where a branch begins (branches.py).
 """
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -42,7 +42,7 @@ def run(call: Call, inputs: list[Any]) -> Outcome:
     """Run a block forward and backward, on what `inputs_of` returns."""
     object.__setattr__(call.module, INDEX, -1)  # else what a transform has traced before is taken
     try:
-        parts, rows = _results(_split(call)[0], *inputs)
+        parts, rows = _program()(_split(call)[0], *inputs)
     finally:
         vars(call.module).pop(INDEX)
     results = {name: ys for part in parts for name, ys in part.items()}
@@ -69,7 +69,13 @@ def _split(call: Call) -> list[Any]:
     return [*nnx.split((call.module, *call.given), trained, _is_argument, ..., graph=True)]
 
 
-@partial(jax.jit, static_argnums=0)
+@cache
+def _program() -> Any:
+    """Return `_results`, to be compiled quickly: a program of it runs once or twice."""
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(_results, static_argnums=0, compiler_options=options)
+
+
 def _results(graphdef: Any, params: Any, given: Any, rest: Any) -> tuple[Any, list[int]]:
     rows = list[int]()
 

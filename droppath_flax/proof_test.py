@@ -155,7 +155,7 @@ def test_a_drop_path_that_is_not_called_and_one_within_a_branch_are_told():
 
 def test_half_of_a_block_may_be_skipped():
     model = made(Block)
-    model.blocks[0].drop_path1.mode = "row"
+    model.drop_path1.mode = "row"
     masked = nnx.clone(model)
     skip_dropped(model, example())
     assert reasons(model) == ["mode is 'row'", ""]

@@ -202,6 +202,7 @@ FLAX_ONLY = {
         "masked": "see inputs_of",
         "_split": "a program takes a graph and arrays",
         "_results": "and is compiled once for equal blocks",
+        "_program": "see _results",
         "_see": "what a hook does in PyTorch",
         "_is_floating": "NNX splits by such functions",
         "_is_argument": "see _is_floating",
