@@ -1,8 +1,8 @@
-"""Modules whose calls go through hooks.py: NNX has no hooks, so that a subclass stands in.
+"""Modules whose calls do what hooks.py says: NNX has no hooks, so that a subclass stands in.
 
 One for each class, of the same name, made once: equal modules stay equal, and programs that were
-compiled for one serve the other. Nothing but the class of a module changes. Not here: what a call
-does then (hooks.py).
+compiled for one serve the other. What a call has begun is held by its frame, in the thread that
+calls, and by no module. Not here: which modules take part (branches.py).
 """
 
 import copyreg
@@ -25,8 +25,6 @@ from droppath_flax.spread import Begun
 
 Watch = Callable[[nnx.Module, Run, tuple[Any, ...], dict[str, Any]], Any]
 WATCH: ContextVar[Watch | None] = ContextVar("WATCH", default=None)  # what a trial sees calls with
-
-
 FRAME: ContextVar[Frame | None] = ContextVar("FRAME", default=None)
 
 
@@ -95,7 +93,7 @@ class Remade(type(nnx.Module)):  # type: ignore[misc]  # the metaclass has no pu
 
 @cache
 def hooked_class(of: type[nnx.Module]) -> type[nnx.Module]:
-    """Return the subclass of a module's class whose calls go through hooks.py."""
+    """Return the subclass of a module's class whose calls go through `run_module`."""
 
     @wraps(of.__call__)
     def __call__(self: nnx.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
@@ -130,18 +128,18 @@ copyreg.pickle(Remade, _reduce)
 
 
 def hook(module: nnx.Module) -> None:
-    """Let the calls of a module go through hooks.py."""
+    """Let the calls of a module go through `run_module`."""
     if not is_hooked(module):
         object.__setattr__(module, "__class__", hooked_class(type(module)))
 
 
 def is_hooked(module: nnx.Module) -> bool:
-    """Return whether the calls of a module go through hooks.py."""
+    """Return whether the calls of a module go through `run_module`."""
     return "hooked_of" in vars(type(module))
 
 
 def set_skipped(block: nnx.Module, skipped: Skipped) -> None:
-    """Let the modules of a block do this before their calls; nothing undoes it."""
+    """Let the modules of a block do this before their calls, and nothing else; () undoes it."""
     if skipped_of(block):
         delattr(block, SKIPPED)
     if skipped:

@@ -21,7 +21,6 @@ from droppath_flax.trial import other_parameters
 
 NOISE = 0.5  # of the standard deviation: samples differ, and attention is not saturated
 
-
 Results: TypeAlias = dict[str, list[jax.Array]]
 
 
@@ -35,7 +34,9 @@ class Outcome(NamedTuple):
 def inputs_of(call: Call) -> list[Any]:
     """Return what a block is run with: other parameters, noise over its arguments, and the rest."""
     _, params, given, rest = _split(call)
-    return [other_parameters(params), jax.tree.map(_noisy, given), rest]
+    leaves, tree = jax.tree.flatten(given)
+    noisy = jax.tree.unflatten(tree, [_noisy(x, i) for i, x in enumerate(leaves)])
+    return [other_parameters(params), noisy, rest]
 
 
 def run(call: Call, inputs: list[Any]) -> Outcome:
@@ -139,12 +140,12 @@ def _floating(tree: Any) -> list[jax.Array]:
     return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
-def _noisy(x: jax.Array) -> jax.Array:
+def _noisy(x: jax.Array, index: int) -> jax.Array:
     """Return an array with noise, but a mask as it is."""
     values = np.asarray(x).astype(np.float64)
     if not values.size or not abs(values).max() < 1e4:  # a mask of -inf
         return x
-    random = np.random.default_rng(x.size)
+    random = np.random.default_rng(index)
     noise = random.standard_normal(x.shape)
     for axis in (1, -1) if x.ndim > 1 else ():
         # a pattern of each sample, along the first and the last axis

@@ -181,12 +181,22 @@ def test_a_branch_is_skipped_and_the_numbers_are_those_of_masking(make):
     assert_agree(model, masked, example(make))
 
 
+@pytest.mark.parametrize("options", [{"scale_by_keep": False}, {"scale_at": "eval"}, {"groups": 3}])
+def test_options_are_those_of_the_drop_path_and_spare_rows_count_for_nothing(options):
+    x, both = example(Twice, 9), [skipped(Twice), made(Twice)]  # 6 rows run, of which 5 or 6 count
+    for model in both:
+        for name, value in options.items():
+            setattr(model.drop_path, name, value)
+    assert_agree(*both, x)
+
+
 def test_the_branch_runs_on_as_many_rows_as_may_be_kept():
     model = skipped()
     assert (ROWS, droppath.kept_capacity(P, 9)) == (6, 6)  # of 9, 3 or 4 are dropped
     assert rows_in(model, example()) == [ROWS]
     assert rows_in(model, example(batch=9)) == [6]
     assert rows_in(model, example(batch=2)) == [2]  # 0 or 1 dropped: nothing to leave out
+    assert rows_in(nnx.view(model, deterministic=True), example()) == [B]
 
 
 def test_evaluation_and_rates_of_0_and_of_arrays_run_all_rows_and_a_rate_of_1_runs_one():

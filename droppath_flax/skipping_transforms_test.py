@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax import P
+from jax.sharding import AxisType
 
+from conformance.hlo import collectives
 from droppath_flax import keyed, skip_dropped
 from droppath_flax.skipping_test import (
     CLOSE,
@@ -24,6 +27,7 @@ from droppath_flax.skipping_test import (
     reasons,
     results,
     skipped,
+    step,
 )
 
 
@@ -188,3 +192,21 @@ def test_blocks_of_stacked_parameters_stay_masked_and_say_so():
     skip_dropped(model, example())
     (reason,) = reasons(model)
     assert reason.startswith("the block does not run by itself, ")
+
+
+@pytest.mark.parametrize("axes", [AxisType.Auto, AxisType.Explicit])
+def test_over_devices_skipping_adds_no_collective(axes):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(axes,))
+    counts, x = [], example(Twice, 5 * 8)
+    with jax.set_mesh(mesh):
+        for model in (skipped(Twice), made(Twice)):
+            model.drop_path.groups = 8
+            graphdef, *states = nnx.split(model, nnx.Param, ...)
+            placed = jax.device_put(
+                (states, x), tuple(jax.NamedSharding(mesh, s) for s in (P(), P("data")))
+            )
+            counts.append(
+                collectives(step.lower(graphdef, *placed[0], placed[1]).compile().as_text())
+            )
+    assert counts[1]  # the gradients of parameters are summed over devices
+    assert counts[0] == counts[1]
