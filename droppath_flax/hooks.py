@@ -26,6 +26,8 @@ from droppath_flax.spread import Begun
 
 Place: TypeAlias = int | str  # of an argument: an index, or the keyword
 SKIPPED = "skipped_branches"  # the attribute of a block that says what its modules do
+# Modules may be shared, also in the mode without graphs, which Flax 0.12.3 does not have yet.
+GRAPH: dict[str, Any] = {"graph": True} if "graph" in signature(nnx.split).parameters else {}
 Array: TypeAlias = jax.Array | np.ndarray
 Path: TypeAlias = tuple[int | str, ...]  # from a block to a module of it
 Run: TypeAlias = Callable[..., Any]  # a module's own forward
@@ -143,7 +145,7 @@ def skipped_of(module: nnx.Module) -> Skipped:
 
 def modules_of(model: nnx.Module) -> dict[Path, nnx.Module]:
     """Return the modules of a model, itself included, by the paths that lead to them."""
-    found: dict[Any, Any] = dict(nnx.iter_modules(model, graph=True))
+    found: dict[Any, Any] = dict(nnx.iter_modules(model, **GRAPH))
     return found
 
 

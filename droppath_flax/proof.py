@@ -15,7 +15,7 @@ from flax import nnx
 
 from droppath_flax.branches import INDEX, Call, Start, is_drop, rows_of
 from droppath_flax.hooked import WATCH, set_skipped
-from droppath_flax.hooks import Run, modules_of, skipped_of
+from droppath_flax.hooks import GRAPH, Run, modules_of, skipped_of
 from droppath_flax.modules import DropPath
 from droppath_flax.trial import other_parameters
 
@@ -67,7 +67,7 @@ def masked(calls: list[Call]) -> Masked:
 def _split(call: Call) -> list[Any]:
     """Return a block and its arguments as a graph, parameters, floating arguments, and the rest."""
     trained = nnx.All(nnx.Param, _is_floating)
-    return [*nnx.split((call.module, *call.given), trained, _is_argument, ..., graph=True)]
+    return [*nnx.split((call.module, *call.given), trained, _is_argument, ..., **GRAPH)]
 
 
 @cache
@@ -222,7 +222,7 @@ def _named(call: Call, start: Start) -> str:
     modules = [c.module for c in call.calls]
     at = next(i for i, module in enumerate(modules) if module is start.begin)
     later = [module for module in modules[at:] if not is_drop(module)]
-    for module in (m for one in later for _, m in nnx.iter_modules(one, graph=True)):
+    for module in (m for one in later for m in modules_of(one).values()):
         if isinstance(module, DropPath):
             return "the branch holds another DropPath: "
         if isinstance(module, nnx.BatchNorm) and not module.use_running_average:
@@ -232,6 +232,6 @@ def _named(call: Call, start: Start) -> str:
 
 def model_output(model: nnx.Module, args: Any, kwargs: Any) -> Outcome:
     """Return what the whole model returns; a copy of it runs."""
-    model, args, kwargs = nnx.clone((model, args, kwargs), graph=True)
+    model, args, kwargs = nnx.clone((model, args, kwargs), **GRAPH)
     ys = _floating(model(*args, **kwargs))
     return Outcome(_numbered("output {} of the model", ys))

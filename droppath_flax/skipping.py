@@ -15,7 +15,7 @@ from flax import nnx
 from droppath.arguments import check_flags
 from droppath_flax.branches import Call, is_drop, record, rows_of, starts
 from droppath_flax.hooked import hook, set_skipped, unhook
-from droppath_flax.hooks import Path, module_at, modules_of, skipped_of
+from droppath_flax.hooks import GRAPH, Path, module_at, modules_of, skipped_of
 from droppath_flax.layers import check_module
 from droppath_flax.modules import DropPath
 from droppath_flax.proof import (
@@ -148,7 +148,7 @@ def _skip(
 def _record(copy: nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Call]:
     """Run the example with nothing dropped. Returns the calls of blocks."""
     fixed_masks(copy, 0.0)
-    calls = record(copy, *nnx.clone((args, kwargs), graph=True))
+    calls = record(copy, *nnx.clone((args, kwargs), **GRAPH))
     fewest = min((rows_of(c.calls[i]) for c in calls for i in c.drop_calls), default=FEWEST)
     if fewest < FEWEST:
         raise ValueError(f"example must hold at least {FEWEST} samples, got {fewest}")

@@ -11,14 +11,14 @@ import numpy as np
 from flax import nnx
 
 from droppath_flax.hooked import hook
-from droppath_flax.hooks import Arguments, modules_of
+from droppath_flax.hooks import GRAPH, Arguments, modules_of
 from droppath_flax.modules import DropPath
 
 
 def copied(model: nnx.Module, args: Any, kwargs: Any) -> tuple[nnx.Module, Any, Any]:
     """Return a copy of a model and its arguments, whose modules are hooked and drop nothing out."""
     args, kwargs = jax.tree.map(_as_array, (args, kwargs), is_leaf=is_node)
-    copy: tuple[nnx.Module, Any, Any] = nnx.clone((model, args, kwargs), graph=True)
+    copy: tuple[nnx.Module, Any, Any] = nnx.clone((model, args, kwargs), **GRAPH)
     for module in modules_of(copy[0]).values():
         for name in ("rate", "dropout_rate"):  # what it draws for fewer rows cannot be compared
             if isinstance(module, nnx.Dropout | nnx.MultiHeadAttention) and hasattr(module, name):

@@ -168,6 +168,7 @@ FLAX_ONLY = {
         "_spread_bwd": "see _spread_fwd",
     },
     "hooks": {
+        "GRAPH": "NNX has a mode without graphs",
         "SKIPPED": "NNX copies modules at will: a block holds names, PyTorch's hooks hold modules",
         "Path": "see SKIPPED",
         "Role": "see SKIPPED",
