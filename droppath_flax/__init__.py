@@ -8,6 +8,7 @@ from droppath_flax.keyed import keyed
 from droppath_flax.masks import keep_mask
 from droppath_flax.modules import DropPath, DropPathResidual
 from droppath_flax.residual import drop_path_residual
+from droppath_flax.skipping import skip_dropped
 from droppath_flax.summary import summary
 from droppath_flax.surgery import set_drop_probs
 
@@ -19,5 +20,6 @@ __all__ = [
     "keep_mask",
     "keyed",
     "set_drop_probs",
+    "skip_dropped",
     "summary",
 ]

@@ -122,6 +122,22 @@ def drop_path_residual(
     return x if rows is None else _add_kept(branch, x, per_sample, rows, cast(float, s), at)
 
 
+def rows_of_branch(draw: Draw, p: Rate, x: jax.Array, axis: int) -> Rows | None:
+    """Return which rows of x a branch runs on, for whom adds elsewhere; None if all, undrawn.
+
+    What `check_call` checks is checked; p is above 0.
+    """
+    batch = x.shape[axis]
+    groups = check_groups(draw.groups, batch)
+    if draw.mode != "balanced" or _why_all_rows(draw, p, None, batch // groups):
+        return None
+    capacity = _capacity(p, batch // groups)
+    if capacity == batch // groups:
+        return None
+    check_shards(groups, shards(x, axis))
+    return pick_rows(draw_keep(draw, p, batch), max(capacity, 1), groups)  # RES-4: p = 1
+
+
 def _decide(
     draw: Draw, p: Rate, skip: bool | None, x: jax.Array, axis: int
 ) -> tuple[jax.Array, bool]:

@@ -183,10 +183,11 @@ def run_keyed(model, key=KEY, offset=0, layers=None, x=TORCH):
 
 def call_skip_dropped(x, model, undo):
     """Skip a copy's branches, since a model may be skipped once; or undo it."""
+    package = droppath_flax if x is JAX else droppath_torch
     made, example = copy.deepcopy(model), [x]
     if isinstance(undo, bool | np.bool_) and undo:
-        made, example = droppath_torch.skip_dropped(made, x), []
-    droppath_torch.skip_dropped(made, *example, undo=undo)
+        made, example = package.skip_dropped(made, x), []
+    package.skip_dropped(made, *example, undo=undo)
 
 
 def add_torch_models():
@@ -223,18 +224,15 @@ def add_flax_models():
     model = nnx.Sequential(*[droppath_flax.DropPath(0.5) for _ in range(3)])
     right, state = {"model": model, "key": KEY}, partial(nnx.graphdef, model)
     kinds = {"key": "key none", "model": "model no_droppath"}
-    subject(
-        "droppath_flax.keyed",
-        run_flax_keyed,
-        right,
-        "model key offset layers x",
-        state=state,
-        **kinds,
-    )
+    f, names = run_flax_keyed, "model key offset layers x"
+    subject("droppath_flax.keyed", f, right, names, state=state, **kinds)
     right, kinds = {"model": model, "rates": 0.5}, {"model": "model no_droppath"}
     f = droppath_flax.set_drop_probs
     subject("droppath_flax.set_drop_probs", f, right, "model rates layers", state=state, **kinds)
     subject("droppath_flax.summary", droppath_flax.summary, {"model": model}, "model")
+    right, kinds = {"model": model, "undo": False}, kinds | {"undo": "flag none"}
+    f = partial(call_skip_dropped, JAX)
+    subject("droppath_flax.skip_dropped", f, right, "model undo", state=state, **kinds)
 
 
 def add_flax_functions():

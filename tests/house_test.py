@@ -101,11 +101,34 @@ TORCH_ONLY = {
         "_ours": "see FORMS",
     },
     "residual": {
-        "rows_of_branch": "skip_dropped runs branches in others' code",
         "run_residual": "keyed has sent the rows of its masks ahead",
         "_draw_device": "PyTorch may draw on the host or on a device",
         "_all_or_none": "a branch that counts for nothing runs by DeviceRows",
         "_shape": "branches may return anything; in JAX an array is made of it",
+    },
+    "spread": {
+        "_Take": "a derivative is a class in PyTorch, functions in JAX",
+        "_Spread": "see _Take",
+        "_scaled": "a rate may be a tensor here; in JAX rows.py's select has both cases",
+        "_zeros": "PyTorch has memory layouts",
+    },
+    "hooks": {
+        "Opens": "PyTorch's modules have hooks; NNX's calls go through hooked.py",
+        "Closes": "see Opens",
+        "unhook": "see Opens",
+    },
+    "branches": {
+        "_hooked": "PyTorch's modules have hooks",
+        "_shape_of": "JAX may be tracing: trial.py has more of it",
+    },
+    "trial": {
+        "put_back": "PyTorch's model is run itself; in NNX a copy costs nothing",
+        "FixedMasks": "keyed's place; a copy in NNX gets streams that repeat",
+        "WithoutDropout": "PyTorch's functions drop out too; NNX has modules for it",
+    },
+    "proof": {
+        "start_over": "a module of PyTorch keeps what a run drew; in JAX all is passed",
+        "_grad": "and gradients are kept on tensors",
     },
 }
 FLAX_ONLY = {
@@ -140,6 +163,55 @@ FLAX_ONLY = {
         "_add_all": "XLA masks better without a gather",
         "_run": "both ways to run the branch share it",
     },
+    "spread": {
+        "_spread_fwd": "a derivative is functions in JAX, a class in PyTorch",
+        "_spread_bwd": "see _spread_fwd",
+    },
+    "hooks": {
+        "GRAPH": "NNX has a mode without graphs",
+        "SKIPPED": "NNX copies modules at will: a block holds names, PyTorch's hooks hold modules",
+        "Path": "see SKIPPED",
+        "Role": "see SKIPPED",
+        "Skipped": "see SKIPPED",
+        "skipped_of": "see SKIPPED",
+        "modules_of": "see SKIPPED",
+        "module_at": "see SKIPPED",
+        "Frame": "and what a call has begun is the call's, not the DropPath's",
+        "named_arguments": "a block of NNX hands rngs and deterministic to its DropPath",
+        "Run": "a hook of PyTorch does not run the module",
+        "Array": "JAX takes arrays of NumPy",
+    },
+    "branches": {
+        "INDEX": "a transform calls copies of modules",
+        "HANDED": "a block of NNX hands rngs and deterministic to its DropPath",
+        "_handed": "see HANDED",
+        "_why_late": "see HANDED",
+        "_is_array": "JAX takes arrays of NumPy",
+    },
+    "trial": {
+        "copied": "PyTorch's model is run itself; in NNX a copy costs nothing",
+        "_as_array": "see copied",
+        "is_node": "NNX's modules are trees of arrays",
+        "shown": "the arguments of a block may be traced",
+        "stand_in": "see shown",
+    },
+    "proof": {
+        "Results": "a program returns arrays alone, so that they get their names outside",
+        "_numbered": "see Results",
+        "inputs_of": "the inputs of a program are made once for all its runs",
+        "Masked": "see inputs_of",
+        "masked": "see inputs_of",
+        "_split": "a program takes a graph and arrays",
+        "_results": "and is compiled once for equal blocks",
+        "_program": "see _results",
+        "_see": "what a hook does in PyTorch",
+        "_is_floating": "NNX splits by such functions",
+        "_is_argument": "see _is_floating",
+        "_floating": "torch.Tensor has a method for it",
+        "_double": "a comparison on the host compiles nothing",
+        "_why_all_rows": "a program may run all rows where eager PyTorch cannot",
+    },
+    "skipping": {"_drops": "a copy's DropPaths are known by their paths"},
 }
 
 
