@@ -5,10 +5,12 @@ from importlib.util import find_spec
 
 from hypothesis import settings
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"]
+    parsers=[PythonCodeBlockParser(), SkipParser()],
+    patterns=["README.md", "docs/*.md"],
+    setup=lambda namespace: namespace.update(find_spec=find_spec),
 ).pytest()
 
 # The doctest collector imports every file, and an adapter of a peer imports that peer.

@@ -1,9 +1,9 @@
 """`python -m examples.ported_vit`: a ViT of timm and the same one in Flax, trained side by side.
 
 What it takes to port a model and get the same numbers: the weights by their names, and one `keyed`
-on each side. Both start from timm's weights, see the same images of scikit-learn's digits and drop
-the same paths, so that in float64 their losses differ by rounding alone. Needs timm. Not here:
-dropout of another kind, which no key makes equal.
+on each side. Both start from timm's weights, see the same images of scikit-learn's digits, drop the
+same paths and do not compute them, so that in float64 their losses differ by rounding alone. Needs
+timm. Not here: dropout of another kind, which no key makes equal.
 
 Source: Dosovitskiy et al. 2021, arXiv 2010.11929; the names are those of timm's VisionTransformer.
 """
@@ -64,10 +64,10 @@ class Block(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.norm1 = nnx.LayerNorm(WIDTH, epsilon=EPS, rngs=rngs)
         self.attn = Attention(rngs)
-        self.drop_path1 = droppath_flax.DropPath()
+        self.drop_path1 = droppath_flax.DropPath(mode="balanced")
         self.norm2 = nnx.LayerNorm(WIDTH, epsilon=EPS, rngs=rngs)
         self.mlp = Mlp(rngs)
-        self.drop_path2 = droppath_flax.DropPath()
+        self.drop_path2 = droppath_flax.DropPath(mode="balanced")
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x + self.drop_path1(self.attn(self.norm1(x)))
@@ -166,15 +166,17 @@ def train_flax(model: ViT, data: Batches) -> NDArray[np.float64]:
 
 def train_both(theirs: torch.nn.Module, steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Train a ViT of timm's form and the same in Flax; return the losses of both, [steps]."""
-    droppath_torch.convert(theirs.double())  # DropPaths, and what stands for a rate of 0
-    droppath_torch.set_drop_probs(theirs, RATES)
+    data, example = batches(steps), batches(1).images[0]
+    droppath_torch.convert(theirs.double(), mode="balanced")  # and what stands for a rate of 0
+    droppath_torch.set_drop_probs(theirs.train(), RATES)
+    droppath_torch.skip_dropped(theirs, torch.from_numpy(example).movedim(-1, 1))
     weights = {name: value.numpy().copy() for name, value in theirs.state_dict().items()}
     with jax.enable_x64(True):
         ours = ViT(nnx.Rngs(0))
         load_weights(ours, weights)
         droppath_flax.set_drop_probs(ours, RATES)
-        data = batches(steps)
-        return train_torch(theirs.train(), data), train_flax(ours, data)
+        droppath_flax.skip_dropped(ours, jnp.asarray(example))
+        return train_torch(theirs, data), train_flax(ours, data)
 
 
 def timm_vit() -> torch.nn.Module:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from droppath_torch import DropPath
 from droppath_torch.surgery_test import layer
 from examples import ported_vit
 from examples.ported_vit import CLASSES, DEPTH, EPS, HEADS, PATCH, SIZE, STEPS, WIDTH, train_both
@@ -75,7 +76,10 @@ def timm_vit():
 @pytest.mark.parametrize("make", [ViT, timm_vit])
 def test_both_train_to_the_same_losses_in_float64(make):
     torch.manual_seed(0)
-    theirs, ours = train_both(make(), STEPS)
+    model = make()
+    theirs, ours = train_both(model, STEPS)
+    drops = [module for module in model.modules() if isinstance(module, DropPath)]
+    assert [drop.why_masked for drop in drops] == [""] * 2 * DEPTH
     assert len(theirs) == 50
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)
     assert theirs[-5:].mean() < 0.7 * theirs[:5].mean()  # it learns

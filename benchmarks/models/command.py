@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.sweep:
             _sweep(options, report, facts("cpu", command))
         else:
-            _try(models, options, report)
+            _try(models, options, report, facts("cpu", command))
     except Refused as error:
         return _stop(2, str(error))
     except Failed as error:
@@ -105,8 +105,12 @@ def _begun(options: argparse.Namespace, now: dict[str, Any]) -> Report:
     return Report(now, [], report.sweep, report.sweep_facts) if begins else report
 
 
-def _try(models: Sequence[Model], options: argparse.Namespace, report: Report) -> None:
+def _try(
+    models: Sequence[Model], options: argparse.Namespace, report: Report, now: dict[str, Any]
+) -> None:
     """Try each model that the report lacks, and write the report after each."""
+    if not report.rows:  # it may hold a sweep, whose facts stand by themselves
+        report.facts = now
     had = set() if options.anew else {row.title for row in report.rows}
     for number, model in enumerate(models, start=1):
         if model.title not in had:

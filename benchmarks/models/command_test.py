@@ -91,6 +91,14 @@ def test_the_sweep_is_drawn_beside_the_page_and_keeps_the_rows(tried, files):
     assert len(tried) == 1 + len(RATES)  # none again
 
 
+def test_the_rows_have_the_facts_of_their_own_command_though_a_sweep_came_first(tried, files):
+    assert command.main(["--sweep", *files]) == 0
+    assert command.main(["--only", "edgenext", *files]) == 0
+    found = report(files)
+    assert "--sweep" in found.sweep_facts["command"]
+    assert "--only edgenext" in found.facts["command"]
+
+
 def test_a_sweep_that_fails_is_said_in_one_line(tried, files, monkeypatch, capsys):
     def failed(*arguments, say):
         raise Failed("a sweep: its process ended with exit status 1")
