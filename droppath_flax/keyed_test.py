@@ -74,6 +74,16 @@ def test_call_c_of_layer_l_draws_by_their_numbers(model, want):
         assert not np.allclose(model(X), want)
 
 
+def test_a_second_forward_in_the_block_counts_on():
+    model = nnx.Sequential(DropPath(0.5), DropPath(0.5))
+    with keyed(model, KEY):
+        got = [[layer(jnp.ones(50)) != 0 for layer in model.layers] for _ in range(3)]
+    layers = [droppath.fold_in(KEY, index) for index in range(2)]
+    keys = [layers, *([droppath.fold_in(key, call + 1) for key in layers] for call in (1, 2))]
+    want = [[droppath.keep_mask(key, 0.5, 50) for key in of_call] for of_call in keys]
+    np.testing.assert_array_equal(got, want)
+
+
 def test_a_key_or_a_mask_of_the_call_goes_first_and_a_stream_does_not():
     drop, x = DropPath(0.5), jnp.ones(50)
     other = droppath.key(9)
