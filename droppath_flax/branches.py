@@ -5,6 +5,7 @@ begin, the earliest first. Modules have names relative to their block. Not here:
 begins there (proof.py).
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from inspect import signature
@@ -16,20 +17,12 @@ import numpy as np
 from flax import nnx
 
 from droppath_flax.hooked import WATCH
-from droppath_flax.hooks import (
-    Arguments,
-    Begins,
-    Follows,
-    Path,
-    Place,
-    Run,
-    Skipped,
-    modules_of,
-    named_arguments,
-)
+from droppath_flax.hooks import Arguments, Begins, Follows, Place, Run, Skipped, named_arguments
 from droppath_flax.modules import DropPath, DropPathResidual
+from droppath_flax.order import Path, modules_of
 from droppath_flax.trial import is_node, shown, stand_in
 
+RECORDED = itertools.count()
 INDEX = "recorded_as"  # the attribute by which the copies of a module are known during a record
 HANDED = ("deterministic", "rngs", "key", "offset")  # to a DropPath, from the block's arguments
 
@@ -92,7 +85,8 @@ def record(model: nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     of Flax, which calls copies of modules.
     """
     stack, blocks = [Call(model, ((), {}))], list[Call]()
-    modules = list(modules_of(model).values())
+    # numbers of no earlier record: else a transform takes what it has traced before, unwatched
+    modules = {next(RECORDED): module for module in modules_of(model).values()}
 
     def watch(module: nnx.Module, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         index = vars(module).get(INDEX)
@@ -114,12 +108,12 @@ def record(model: nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
     token = WATCH.set(watch)
     try:
-        for i, module in enumerate(modules):
-            object.__setattr__(module, INDEX, i)
+        for number, module in modules.items():
+            object.__setattr__(module, INDEX, number)
         model(*args, **kwargs)
     finally:
         WATCH.reset(token)
-        for module in modules:
+        for module in modules.values():
             vars(module).pop(INDEX, None)
     for call in blocks:
         call.given = jax.tree.map(stand_in, call.given, is_leaf=is_node)

@@ -8,6 +8,7 @@ from flax import nnx
 
 from droppath_flax.layers import check_module, dotted
 from droppath_flax.modules import DropPath
+from droppath_flax.order import modules_of
 
 
 def is_theirs(module: nnx.Module) -> bool:
@@ -20,7 +21,7 @@ def is_theirs(module: nnx.Module) -> bool:
 def check_draws(model: nnx.Module) -> None:
     """Raise unless all that is seen to draw in model is a DropPath of ours."""
     check_module(model)
-    for path, module in nnx.iter_modules(model):
+    for path, module in modules_of(model).items():
         if is_theirs(module):
             raise ValueError(
                 f"model must hold DropPaths of droppath_flax, got {type(module).__name__} at "

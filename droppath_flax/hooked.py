@@ -18,9 +18,10 @@ from flax import nnx
 from droppath.arguments import check_axis
 from droppath.scaling import scales
 from droppath_flax.functional import scale
-from droppath_flax.hooks import SKIPPED, Frame, Run, Skipped, modules_of, skipped_of
+from droppath_flax.hooks import SKIPPED, Frame, Run, Skipped, skipped_of
 from droppath_flax.masks import check_rate
 from droppath_flax.modules import DropPath
+from droppath_flax.order import modules_of
 from droppath_flax.spread import Begun
 
 Watch = Callable[[nnx.Module, Run, tuple[Any, ...], dict[str, Any]], Any]

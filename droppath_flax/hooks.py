@@ -21,15 +21,13 @@ from droppath.arguments import check_axis
 from droppath_flax.functional import is_zero
 from droppath_flax.masks import Draw, Offset, check_rate
 from droppath_flax.modules import DropPath
+from droppath_flax.order import Path
 from droppath_flax.residual import rows_of_branch
 from droppath_flax.spread import Begun
 
 Place: TypeAlias = int | str  # of an argument: an index, or the keyword
 SKIPPED = "skipped_branches"  # the attribute of a block that says what its modules do
-# Modules may be shared, also in the mode without graphs, which Flax 0.12.3 does not have yet.
-GRAPH: dict[str, Any] = {"graph": True} if "graph" in signature(nnx.split).parameters else {}
 Array: TypeAlias = jax.Array | np.ndarray
-Path: TypeAlias = tuple[int | str, ...]  # from a block to a module of it
 Run: TypeAlias = Callable[..., Any]  # a module's own forward
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -140,12 +138,6 @@ def begin(drop: DropPath, x: Array, given: Mapping[str, Any]) -> Begun | None:
 def skipped_of(module: nnx.Module) -> Skipped:
     """Return what the modules of a block do before a call; nothing if it is not skipped."""
     found: Skipped = vars(module).get(SKIPPED, ())
-    return found
-
-
-def modules_of(model: nnx.Module) -> dict[Path, nnx.Module]:
-    """Return the modules of a model, itself included, by the paths that lead to them."""
-    found: dict[Any, Any] = dict(nnx.iter_modules(model, **GRAPH))
     return found
 
 

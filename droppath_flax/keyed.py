@@ -1,9 +1,9 @@
 """keyed: every DropPath of a model draws from one explicit key.
 
-Layer l, counted in the order of definition, draws from fold_in(key, l) (KEY-7), and at each later
-call in the block from that key with the call's number folded in (KEY-8). Nothing random is stored:
-the same key gives the same masks again. Not here: what a call gets (streams.py), and Linen, whose
-model holds no layers before it is called: there, give each layer its key.
+Layer l, counted in the order of definition (order.py), draws from fold_in(key, l) (KEY-7), and at
+each later call in the block from that key with the call's number folded in (KEY-8). Nothing random
+is stored: the same key gives the same masks again. Not here: what a call gets (streams.py), and
+Linen, whose model holds no layers before it is called: there, give each layer its key.
 """
 
 from collections.abc import Iterator, Sequence

@@ -17,7 +17,6 @@ from droppath.arguments import (
 )
 from droppath_flax.functional import drop_path, is_zero
 from droppath_flax.masks import Key, Offset, Rate, check_rate
-from droppath_flax.order import Number, OwnNumber
 from droppath_flax.residual import Branch, drop_path_residual
 from droppath_flax.streams import LayerKey, check_offset_of_keyed, source_of, stream_of
 
@@ -47,7 +46,6 @@ class DropPath(nnx.Module):
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
     """
 
-    _number = OwnNumber()  # in the order of definition
     why_masked: str | None = None  # set by `skip_dropped`: why a branch is computed, "" if none is
     skips_from: tuple[str, ...] = ()  # and the modules where those begin that are not
 
@@ -74,7 +72,6 @@ class DropPath(nnx.Module):
         self.groups = groups
         self.deterministic = deterministic
         self.rng_collection = rng_collection
-        self._number = Number()
         stream = stream_of(rngs, rng_collection)
         self.rngs = nnx.data(None if stream is None else stream.fork())
 

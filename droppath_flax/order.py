@@ -1,45 +1,73 @@
-"""The order in which modules are defined, which Flax does not keep: it sorts attributes by name.
+"""The modules of a model in the order of their definition, which Flax does not keep.
 
-A module is numbered as it is made. The number is a static attribute, so that it goes along through
-`nnx.split` and `nnx.merge`, and is equal to every other, so that models that are built alike still
-are alike to `jax.jit` and `jax.tree.map`. Not here: which modules a model has (layers.py).
+Flax sorts attributes by name whenever it splits and merges a model. So the order is that in which
+the code of a class assigns its attributes, be it `__init__` or another method: the same for every
+instance, copy and trace. What no code names, such as keys of a dict, goes by name, numbers by
+value.
 """
 
-import itertools
-from typing import Any
-from weakref import WeakKeyDictionary
+import dis
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from functools import cache
+from types import FunctionType
+from typing import Any, TypeAlias
 
-MADE = itertools.count()
+from flax import nnx
+
+Path: TypeAlias = tuple[int | str, ...]  # from a model to a module of it
+
+# Modules may be shared, also in the mode without graphs, which Flax 0.12.3 does not have yet.
+GRAPH: dict[str, Any] = (
+    {"graph": True} if "graph" in inspect.signature(nnx.split).parameters else {}
+)
 
 
-class Number:
-    """The place of a module among all that were made."""
-
-    def __init__(self) -> None:
-        self.value = next(MADE)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Number)
-
-    def __hash__(self) -> int:
-        return hash(Number)
+def modules_of(model: nnx.Module) -> dict[Path, nnx.Module]:
+    """Return the modules of a model, itself included, by their paths; a shared one once."""
+    found = {path: node for path, node in _walk(model, (), set()) if isinstance(node, nnx.Module)}
+    known = set(map(id, found.values()))
+    others: Any = nnx.iter_modules(model, **GRAPH)  # of containers that only Flax can look into
+    return found | {path: module for path, module in others if id(module) not in known}
 
 
-class OwnNumber:
-    """The attribute `_number` of a module, which stays as it was first set.
+def _walk(node: Any, path: Path, seen: set[int]) -> Iterator[tuple[Path, Any]]:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    yield path, node
+    for name, child in _children(node):
+        if isinstance(child, nnx.Pytree | list | tuple | dict):
+            yield from _walk(child, (*path, name), seen)
 
-    After `nnx.jit` Flax sets all attributes anew, from what it compiled, perhaps for another module
-    that is alike.
-    """
 
-    def __init__(self) -> None:
-        self.own: WeakKeyDictionary[Any, Number] = WeakKeyDictionary()
+def _children(node: Any) -> list[tuple[Any, Any]]:
+    if isinstance(node, list | tuple | nnx.List):
+        return list(enumerate(node))
+    held = node if isinstance(node, dict) else vars(node)
+    of: Any = type(node)
+    assigned = {} if isinstance(node, dict) else _assigned(of)
 
-    def __get__(self, module: Any, owner: object = None) -> Any:
-        if module is None:
-            return self
-        number: Number = vars(module)["_number"]  # set here by pickle and copy
-        return self.own.setdefault(module, number)
+    def place(name: Any) -> tuple[int, list[Any]]:
+        parts = re.split(r"(\d+)", str(name))  # texts and digits by turns
+        return assigned.get(name, len(assigned)), [int(p) if p.isdecimal() else p for p in parts]
 
-    def __set__(self, module: Any, number: Number) -> None:
-        vars(module)["_number"] = self.own.setdefault(module, number)
+    return [(name, held[name]) for name in sorted(held, key=place)]
+
+
+@cache
+def _assigned(of: Any) -> dict[str, int]:
+    """Return the place of each attribute that the code of a class assigns, its bases' first."""
+    names: list[str] = []
+    for base in reversed(of.__mro__):
+        if base.__module__.partition(".")[0] in ("flax", "builtins"):
+            continue
+        if is_dataclass(base):
+            names += [field.name for field in fields(base)]
+        methods = [inspect.unwrap(m) for m in vars(base).values() if isinstance(m, FunctionType)]
+        for method in sorted(methods, key=lambda method: method.__name__ != "__init__"):
+            steps = dis.get_instructions(method)
+            names += [step.argval for step in steps if step.opname == "STORE_ATTR"]
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}

@@ -15,8 +15,9 @@ from flax import nnx
 
 from droppath_flax.branches import INDEX, Call, Start, is_drop, rows_of
 from droppath_flax.hooked import WATCH, set_skipped
-from droppath_flax.hooks import GRAPH, Run, modules_of, skipped_of
+from droppath_flax.hooks import Run, skipped_of
 from droppath_flax.modules import DropPath
+from droppath_flax.order import GRAPH, modules_of
 from droppath_flax.trial import other_parameters
 
 NOISE = 0.5  # of the standard deviation: samples differ, and attention is not saturated

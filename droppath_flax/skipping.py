@@ -15,9 +15,10 @@ from flax import nnx
 from droppath.arguments import check_flags
 from droppath_flax.branches import Call, is_drop, record, rows_of, starts
 from droppath_flax.hooked import hook, set_skipped, unhook
-from droppath_flax.hooks import GRAPH, Path, module_at, modules_of, skipped_of
+from droppath_flax.hooks import module_at, skipped_of
 from droppath_flax.layers import check_module
 from droppath_flax.modules import DropPath
+from droppath_flax.order import GRAPH, Path, modules_of
 from droppath_flax.proof import (
     Masked,
     Outcome,

@@ -16,7 +16,7 @@ from flax import nnx
 
 import droppath
 from droppath_flax import DropPath, skip_dropped
-from droppath_flax.hooks import modules_of
+from droppath_flax.order import modules_of
 
 B, TOKENS, WIDTH, HEADS, P = 10, 3, 8, 2, 0.4
 ROWS = droppath.kept_capacity(P, B)

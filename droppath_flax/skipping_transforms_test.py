@@ -22,6 +22,7 @@ from droppath_flax.skipping_test import (
     Stack,
     Twice,
     assert_agree,
+    drops_of,
     example,
     made,
     reasons,
@@ -210,3 +211,21 @@ def test_over_devices_skipping_adds_no_collective(axes):
             )
     assert counts[1]  # the gradients of parameters are summed over devices
     assert counts[0] == counts[1]
+
+
+def test_what_a_transform_has_traced_for_one_model_is_seen_for_the_next():
+    for count in (1, 2):
+        model = skip_dropped(made(Rematerialized, count), example())
+        assert reasons(model) == [""] * len(reasons(model))
+    skip_dropped(skip_dropped(model, undo=True), example())
+    assert reasons(model) == [""] * len(reasons(model))
+
+
+def test_an_example_that_devices_share_is_tried_on_one():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(example(batch=8), jax.NamedSharding(mesh, P("data")))
+        model = made(Twice)
+        for drop in drops_of(model):
+            drop.groups = 4
+        assert reasons(skip_dropped(model, x)) == [""]

@@ -14,6 +14,7 @@ from droppath_flax.functional import is_zero
 from droppath_flax.keyed import keyed
 from droppath_flax.layers import check_module, dotted, layers_of
 from droppath_flax.modules import DropPath, DropPathResidual
+from droppath_flax.order import modules_of
 from droppath_flax.streams import LayerKey
 
 
@@ -38,8 +39,10 @@ def summary(model: nnx.Module, *example: Any, **kwargs: Any) -> Summary:
     layers.1  DropPathResidual  0.200  balanced  1      rows that are dropped
     """
     check_module(model)
-    theirs = [(path, m) for path, m in nnx.iter_modules(model) if is_theirs(m)]
-    ours = layers_of(model) if _holds_ours(model) else {}
+    modules = modules_of(model)
+    theirs = [(path, m) for path, m in modules.items() if is_theirs(m)]
+    holds_ours = any(isinstance(module, DropPath) for module in modules.values())
+    ours = layers_of(model) if holds_ours else {}
     calls = _counted(model, example, kwargs) if ours and (example or kwargs) else {}
     lines = [
         Layer(of or "model", kind(m), _rate(m), m.mode, calls.get(of), _skips(m))
@@ -53,10 +56,6 @@ def summary(model: nnx.Module, *example: Any, **kwargs: Any) -> Summary:
 def kind(module: nnx.Module) -> str:
     """Return the name of a module's class."""
     return type(module).__name__
-
-
-def _holds_ours(model: nnx.Module) -> bool:
-    return any(isinstance(module, DropPath) for _, module in nnx.iter_modules(model))
 
 
 def _rate(layer: DropPath) -> float | None:

@@ -11,8 +11,9 @@ import numpy as np
 from flax import nnx
 
 from droppath_flax.hooked import hook
-from droppath_flax.hooks import GRAPH, Arguments, modules_of
+from droppath_flax.hooks import Arguments
 from droppath_flax.modules import DropPath
+from droppath_flax.order import GRAPH, modules_of
 
 
 def copied(model: nnx.Module, args: Any, kwargs: Any) -> tuple[nnx.Module, Any, Any]:
@@ -29,7 +30,11 @@ def copied(model: nnx.Module, args: Any, kwargs: Any) -> tuple[nnx.Module, Any, 
 
 
 def _as_array(value: Any) -> Any:
-    return jnp.asarray(value) if isinstance(value, np.ndarray) else value
+    """Return an array on one device: the trial's groups are not those that devices share."""
+    is_key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    if is_key or not isinstance(value, np.ndarray | jax.Array):
+        return value
+    return jnp.asarray(np.asarray(value))
 
 
 def is_node(value: Any) -> bool:

@@ -146,7 +146,6 @@ FLAX_ONLY = {
     },
     "summary": {
         "kind": "two sorts of lines name a class",
-        "_holds_ours": "NNX lists ours before others",
         "_rate": "a rate may be traced",
     },
     "functional": {"as_array": "JAX takes arrays of NumPy and lists"},
@@ -168,13 +167,10 @@ FLAX_ONLY = {
         "_spread_bwd": "see _spread_fwd",
     },
     "hooks": {
-        "GRAPH": "NNX has a mode without graphs",
         "SKIPPED": "NNX copies modules at will: a block holds names, PyTorch's hooks hold modules",
-        "Path": "see SKIPPED",
         "Role": "see SKIPPED",
         "Skipped": "see SKIPPED",
         "skipped_of": "see SKIPPED",
-        "modules_of": "see SKIPPED",
         "module_at": "see SKIPPED",
         "Frame": "and what a call has begun is the call's, not the DropPath's",
         "named_arguments": "a block of NNX hands rngs and deterministic to its DropPath",
@@ -183,6 +179,7 @@ FLAX_ONLY = {
     },
     "branches": {
         "INDEX": "a transform calls copies of modules",
+        "RECORDED": "see INDEX",
         "HANDED": "a block of NNX hands rngs and deterministic to its DropPath",
         "_handed": "see HANDED",
         "_why_late": "see HANDED",
