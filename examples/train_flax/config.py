@@ -1,4 +1,4 @@
-"""The configuration of a run: a frozen dataclass, its command line and its run folder.
+"""The configuration of a run: a frozen dataclass, and its command line.
 
 A field of `Config` is an option of the command line, an entry of config.json and nothing else. Not
 here: any default that depends on the machine.
@@ -6,18 +6,14 @@ here: any default that depends on the machine.
 
 import argparse
 import dataclasses
-import json
-import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 import droppath
 from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at
 from droppath.schedules import Rule
-from examples.train_flax.files import write_whole
 
 Network: TypeAlias = Literal["preresnet", "resnet", "vit"]
 DType: TypeAlias = Literal["float32", "bfloat16"]
@@ -240,42 +236,6 @@ def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) 
         help=f"{field.metadata['help']} (digits: {field.default})",
         **how,
     )
-
-
-def claim_run_dir(cfg: Config) -> Path:
-    """Return cfg.run_dir as a path, made if need be, with cfg in its config.json.
-
-    Raises: Refused if the folder belongs to another config, or to something else.
-    """
-    run_dir = Path(cfg.run_dir)
-    path = run_dir / "config.json"
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        if not os.access(run_dir, os.W_OK):
-            raise Refused(f"run_dir must be a folder to write to, got {run_dir}")
-        if path.exists():
-            _check_same(cfg, json.loads(path.read_text()), path)
-        elif any(other.name != "config.part" for other in run_dir.iterdir()):
-            raise Refused(f"run_dir must be new, empty or an earlier run's folder, got {run_dir}")
-        else:
-            write_whole(path, json.dumps(dataclasses.asdict(cfg), indent=2) + "\n")
-    except OSError as error:
-        raise Refused(f"run_dir must be a folder to write to: {error}") from error
-    except ValueError as error:  # of json, or of a text that is none
-        raise Refused(f"{path} must be JSON: {error}") from error
-    return run_dir
-
-
-def _check_same(cfg: Config, there: Any, path: Path) -> None:
-    if not isinstance(there, dict):
-        raise Refused(f"{path} must be a JSON object, got {there!r}")
-    for field in dataclasses.fields(cfg):
-        here, other = getattr(cfg, field.name), there.get(field.name)
-        if field.compare and here != other:
-            raise Refused(
-                f"run_dir must not belong to another config: {path} has {field.name}={other!r}, "
-                f"this run {field.name}={here!r}; name another with --run-dir"
-            )
 
 
 def command(run: Callable[[Config], Any], argv: Sequence[str] | None, doc: str | None) -> int:

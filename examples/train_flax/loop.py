@@ -21,9 +21,10 @@ from jax.experimental import multihost_utils
 from rich.console import Console
 
 from examples.train_flax.checkpoint import open_checkpoints, restore_newest, save
-from examples.train_flax.config import Config, Stopped, claim_run_dir
+from examples.train_flax.config import Config, Stopped
 from examples.train_flax.data import Data, load
 from examples.train_flax.devices import is_writer, writer_first
+from examples.train_flax.folder import claim_run_dir
 from examples.train_flax.masks import skipped_share
 from examples.train_flax.metrics import Row, best_row, mean_skipped, open_record
 from examples.train_flax.model import layer_rates
