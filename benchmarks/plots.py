@@ -38,28 +38,26 @@ def _rates(record: Record, records: Sequence[Record]) -> set[float]:
 
 
 def _figure(records: Sequence[Record], title: str, ratio: Ratio) -> Figure:
-    """Draw a line of axes for each group, a column for each setup."""
-    groups = list(dict.fromkeys(r.case.group for r in records))
-    setups = list(dict.fromkeys(r.setup for r in records))
-    size = 4.2 * len(setups), 0.8 + 3 * len(groups)
+    """Draw axes for each group and setup that there is."""
+    panels = list(dict.fromkeys((r.case.group, r.setup) for r in records))
+    columns = next((n for n in (4, 3, 2) if len(panels) % n == 0), min(3, len(panels)))
+    lines = -(-len(panels) // columns)
+    size = 3.6 * columns, 0.8 + 3 * lines
     figure = Figure(figsize=size, dpi=150, layout="constrained")
-    grid = figure.subplots(len(groups), len(setups), squeeze=False, sharex=True, sharey=True)
-    for group, row in zip(groups, grid, strict=True):
-        for setup, axes in zip(setups, row, strict=True):
-            here = [r for r in records if (r.case.group, r.setup) == (group, setup)]
-            if not here:
-                axes.set_visible(False)
-                continue
-            _lines(axes, here, ratio)
-            case = here[0].case
-            axes.set_title(f"{case.block}, {case.size}\n{setup}", fontsize="small")
-    figure.suptitle(f"{title}, masking = 1")
-    figure.supxlabel("drop_prob")
+    grid = [*figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat]
+    for axes, (group, setup) in zip(grid, panels, strict=False):
+        here = [r for r in records if (r.case.group, r.setup) == (group, setup)]
+        _lines(axes, here, ratio)
+        case = here[0].case
+        axes.set_title(f"{case.block}, {case.size}\n{setup}", fontsize="small")
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    figure.supxlabel("drop_prob", fontsize="medium")
     shared = figure.axes[0]  # the scale is one for all
     highest = max(ratio(r, beside(r, records)) or 0 for r in records)
     shared.set_ylim(0, 1.05 * min(highest, HIGHEST))
-    if highest > HIGHEST:
-        figure.supylabel(f"what is above {HIGHEST} is not drawn", fontsize="small")
+    above = f" (above {HIGHEST}: not drawn)" if highest > HIGHEST else ""
+    figure.supylabel(f"{title}, masking = 1{above}", fontsize="medium")
     drawn = [line for axes in figure.axes for line in axes.lines]
     handles = {str(line.get_label()): line for line in drawn}
     figure.legend(handles.values(), handles, loc="outside right upper", frameon=False)
