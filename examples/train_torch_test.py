@@ -47,7 +47,9 @@ def test_a_batch_is_the_flax_examples_bit_for_bit(epoch, place):
     key = jax.random.fold_in(flax_step.stream(CFG, "order"), epoch)
     rows = jax.random.permutation(key, 1297)[place * size : (place + 1) * size]
     images = type(data.train)(*map(jnp.asarray, data.train))
-    want = jax.jit(flax_step.augmented, static_argnums=0)(CFG, images, rows, jnp.int32(step))
+    seed = flax_step.seed_key(CFG)
+    augmented = jax.jit(flax_step.augmented, static_argnums=0)
+    want = augmented(CFG, images, seed, rows, jnp.int32(step))
     x, labels = train_torch.batch(CFG, data.train, step)
     np.testing.assert_array_equal(x, np.moveaxis(want, -1, 1))
     np.testing.assert_array_equal(labels, data.train.labels[np.asarray(rows)])

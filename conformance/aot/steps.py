@@ -66,7 +66,8 @@ def lower(cfg: Config, target: Target) -> jax.stages.Lowered:
         shardings(mesh, images),
     )
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-        return step.train_steps.lower(run, STEPS, state, train, jnp.int32(1))
+        seed = step.seed_key(cfg)
+        return step.train_steps.lower(run, STEPS, state, train, jnp.int32(1), seed)
 
 
 def run_on(mesh: Any, cfg: Config) -> step.Run:

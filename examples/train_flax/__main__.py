@@ -27,7 +27,7 @@ def run(cfg: Config) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return command(run, argv, __doc__)
+    return command(run, argv, __doc__ or "")
 
 
 if __name__ == "__main__":

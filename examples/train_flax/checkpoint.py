@@ -85,23 +85,41 @@ def restore_newest(
     parts = ocp.args.Composite(
         state=ocp.args.StandardRestore(abstract._asdict()), rows=ocp.args.JsonRestore()
     )
-    restored = manager.restore(whole, args=parts)
+    try:
+        restored = manager.restore(whole, args=parts)
+    except (
+        Exception
+    ) as error:  # whatever Orbax and its libraries raise for files that they cannot read
+        reason = str(error).partition("\n")[0]
+        raise Refused(
+            f"checkpoint {folder / str(whole)} must be one that Orbax can read: {reason}; move it "
+            "away to go on from an older one"
+        ) from error
     return whole, State(**restored.state), [Row(*cells) for cells in restored.rows]
 
 
 def _newest_whole(folder: Path, epochs: Sequence[int], say: Callable[[str], Any]) -> int:
-    """Return the first of epochs whose checkpoint is whole, those before it put aside; or 0."""
+    """Return the first of epochs whose checkpoint is whole, those before it put aside; or 0.
+
+    Without one whose digests are on record and right, the first without a record, and say so.
+    """
     if not epochs:
         return 0
-    whole = next((epoch for epoch in epochs if _is_whole(folder / str(epoch))), None)
-    if whole is None:
+    recorded = _recorded(folder)
+    unknown = [epoch for epoch in epochs if str(epoch) not in recorded]
+    right = [e for e in epochs if recorded.get(str(e)) == _digests(folder / str(e))]
+    if not right and not unknown:
         raise Refused(f"no checkpoint in {folder} is whole; move the run's folder to start anew")
+    whole = (right or unknown)[0]
     for epoch in epochs[: epochs.index(whole)]:
+        what = "has no digests on record" if epoch in unknown else "is damaged"
         aside = _put_aside(folder / str(epoch))
         say(
-            f"checkpoint {epoch} is damaged and now in {aside}; going on from checkpoint {whole}, "
+            f"checkpoint {epoch} {what} and is now in {aside}; going on from checkpoint {whole}, "
             "the last complete one"
         )
+    if not right:
+        say(f"checkpoint {whole} is used unverified: its digests are not on record")
     return whole
 
 
@@ -125,18 +143,15 @@ def _record(manager: ocp.CheckpointManager, without: int | None = None) -> None:
     write_whole(folder.parent / "digests.json", json.dumps(digests, indent=2) + "\n")
 
 
-def _recorded(folder: Path) -> Any:
-    """The digests on record; none if the file is missing or was cut short: then Orbax judges."""
+def _recorded(folder: Path) -> dict[str, dict[str, str]]:
+    """The digests on record; none if the file is missing or has another form."""
     try:
-        return json.loads((folder.parent / "digests.json").read_text())
+        held = json.loads((folder.parent / "digests.json").read_text())
     except (FileNotFoundError, ValueError):
         return {}
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    """Whether the files are as they were saved; Orbax's word if a crash came before the digests."""
-    recorded = _recorded(checkpoint.parent).get(checkpoint.name)
-    return recorded is None or recorded == _digests(checkpoint)
+    if not isinstance(held, dict):
+        return {}
+    return {name: files for name, files in held.items() if isinstance(files, dict)}
 
 
 def _put_aside(path: Path) -> Path:

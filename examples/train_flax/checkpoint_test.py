@@ -1,5 +1,6 @@
 """Checkpoints: whatever is done to the newest, what is restored is one that was saved."""
 
+import json
 import logging
 import re
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from examples.train_flax.checkpoint import open_checkpoints, restore_newest, save
+from examples.train_flax.config import Refused
 from examples.train_flax.metrics import Row
 from examples.train_flax.step import State
 
@@ -120,7 +122,36 @@ def test_a_save_that_fails_says_what_the_system_said_and_keeps_the_others(
     assert restore(folder) == (3, [])
 
 
-def test_a_crash_before_the_digests_leaves_the_checkpoint_in_use(saved, tmp_path):
+UNVERIFIED = "checkpoint 3 is used unverified: its digests are not on record"
+
+
+@pytest.mark.parametrize("record", [None, "", "[]", "3", '{"3": null, "2": []}', '{"1": {}}'])
+def test_without_a_record_the_newest_is_used_and_that_is_said(saved, tmp_path, record):
     folder = shutil.copytree(saved, tmp_path / "run")
     (folder / "digests.json").unlink()
-    assert restore(folder) == (3, [])
+    if record is not None:
+        (folder / "digests.json").write_text(record)
+    assert restore(folder) == (3, [UNVERIFIED])
+
+
+def test_one_that_is_on_record_goes_before_a_newer_one_that_is_not(saved, tmp_path):
+    folder = shutil.copytree(saved, tmp_path / "run")
+    path = folder / "digests.json"
+    digests = json.loads(path.read_text())
+    del digests["3"]
+    path.write_text(json.dumps(digests))
+    epoch, said = restore(folder)
+    assert epoch == 2
+    assert said[0].startswith("checkpoint 3 has no digests on record and is now in")
+
+
+def test_one_without_a_record_that_cannot_be_read_is_refused_in_one_line(saved, tmp_path):
+    folder = shutil.copytree(saved, tmp_path / "run")
+    (folder / "digests.json").unlink()
+    for path in (folder / "checkpoints" / "3" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with open_checkpoints(folder) as manager, pytest.raises(Refused) as refusal:
+        restore_newest(manager, ABSTRACT, print)
+    assert str(refusal.value).startswith(f"checkpoint {folder}/checkpoints/3 must be one that Orb")
+    assert "\n" not in str(refusal.value)

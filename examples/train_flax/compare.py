@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--seeds", nargs="?", default="1", const="")
     given, rest = own.parse_known_args(argv)
-    return command(partial(run, seeds=given.seeds), rest, __doc__)
+    return command(partial(run, seeds=given.seeds), rest, __doc__ or "")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ here: any default that depends on the machine.
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from types import NoneType
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 import droppath
-from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at
+from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at, check_word
 from droppath.schedules import Rule
 
 Network: TypeAlias = Literal["preresnet", "resnet", "vit"]
@@ -24,8 +25,8 @@ Schedule: TypeAlias = Literal["cosine", "steps"]
 STREAMS = ("weights", "order", "shifts", "masks", "flips", "split")
 
 AT_LEAST_ONE = (
-    "train_images", "depth", "width", "patch", "heads", "groups", "epochs", "steps", "batch",
-    "checkpoint_every", "devices", "processes",
+    "train_images", "passes", "depth", "width", "patch", "heads", "groups", "epochs", "steps",
+    "batch", "checkpoint_every", "devices", "processes",
 )  # fmt: skip
 
 
@@ -60,6 +61,8 @@ class Config:
     seed: int = option(0, "of everything random: weights, order, shifts, masks")
     validation: int = option(0, "training images kept apart to choose the best epoch by")
     train_images: int | None = option(None, "training images to use, drawn by seed; by default all")
+    split_seed: int | None = option(None, "of these two draws; by default the seed")
+    test_rest: bool = option(False, "test on the training images that are not used, too")
     network: Network = option("preresnet", "preresnet: He 2016, resnet: Huang 2016, or vit")
     depth: int = option(20, "layers of a ResNet, 6n + 2: three stages of n blocks; blocks of a vit")
     width: int = option(16, "channels of a vit, or of a ResNet's first stage, then doubled twice")
@@ -72,9 +75,10 @@ class Config:
         1, "equal parts of a batch that balanced mode draws apart; best a multiple of the devices"
     )
     scale_at: ScaleAt = option("train", "where 1/(1-p) is made up for; the paper does it at eval")
-    skip: bool = option(True, "compute no dropped branch, in batch mode, and a vit's in balanced")
+    skip: bool = option(True, "compute no dropped branch, in batch and balanced mode")
     dtype: DType = option("float32", "of activations; parameters and statistics are float32")
-    epochs: int = option(30, "passes over the training images")
+    epochs: int = option(30, "each ends with a test")
+    passes: int = option(1, "over the training images, an epoch")
     steps: int | None = option(None, "stop after so many in all, for a trial of the same schedule")
     batch: int = option(64, "images a step, over all devices")
     optimizer: Optimizer = option("sgd", "sgd: with Nesterov's momentum, or adamw")
@@ -103,17 +107,24 @@ class Config:
         "~/.cache/droppath-jax", "folder of compiled programs; '' for none", same_numbers=True
     )
     tensorboard: bool = option(True, "write TensorBoard files too", same_numbers=True)
+    other_code: bool = option(
+        False, "go on with a run that was begun with other code or versions", same_numbers=True
+    )
 
     def __post_init__(self) -> None:
         droppath.key(self.seed)
+        if self.split_seed is not None:
+            check_word(self.split_seed, "split_seed")
         droppath.drop_path_rates(self.drop_path_rate, 1, rule=self.rule)
         check_mode(self.mode)
         check_scale_at(self.scale_at)
-        self._check_network()
         for name in AT_LEAST_ONE:
             value = getattr(self, name)
             if value is not None and not value >= 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        self._check_network()
+        if self.data_dir == "":
+            raise ValueError("data_dir must be a path, got ''")
         for name in ("learning_rate", "weight_decay", "shift", "validation", "warmup_epochs"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(
@@ -131,8 +142,8 @@ class Config:
 
     @property
     def gathers(self) -> bool:
-        """Whether a branch runs on part of the batch, gathered (a ResNet's on all or none)."""
-        return self.network == "vit" and self.mode == "balanced" and self.skip
+        """Whether a branch runs on part of the batch, gathered."""
+        return self.mode == "balanced" and self.skip
 
     def _check_network(self) -> None:
         if self.network == "vit":
@@ -201,9 +212,15 @@ PRESETS = {
 }
 
 
-def parse(argv: Sequence[str] | None = None, description: str | None = None) -> Config:
-    """Return the config of a command line: a preset, and the fields that differ from it."""
-    parser = _Parser(description=description, allow_abbrev=False)
+def parse(
+    argv: Sequence[str] | None = None, doc: str = "`python -m examples.train_flax`"
+) -> Config:
+    """Return the config of a command line: a preset, and the fields that differ from it.
+
+    doc: of the command, which it begins with in backticks.
+    """
+    prog = doc.split("`")[1].partition(" [")[0]
+    parser = _Parser(prog, description=doc.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument(
         "--preset", choices=PRESETS, default="digits", help="what the other options start from"
     )
@@ -214,6 +231,20 @@ def parse(argv: Sequence[str] | None = None, description: str | None = None) -> 
         return dataclasses.replace(PRESETS[given.pop("preset")], **given)
     except ValueError as error:
         raise Refused(str(error)) from error
+
+
+def command_line(cfg: Config) -> str:
+    """Return the command that trains by a config, with the options that are not the default's."""
+    words, default = ["python", "-m", "examples.train_flax"], Config()
+    for field in dataclasses.fields(Config):
+        value, flag = getattr(cfg, field.name), field.name.replace("_", "-")
+        if value == getattr(default, field.name):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return shlex.join(words)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -238,13 +269,13 @@ def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) 
     )
 
 
-def command(run: Callable[[Config], Any], argv: Sequence[str] | None, doc: str | None) -> int:
+def command(run: Callable[[Config], Any], argv: Sequence[str] | None, doc: str) -> int:
     """Run a command line and return its exit code: 0, 2 if refused, 130 if interrupted.
 
     A run that stopped has its own: 0 if it was told to and saved, 1 if it failed.
     """
     try:
-        run(parse(argv, (doc or "").split("\n\n")[0]))
+        run(parse(argv, doc))
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

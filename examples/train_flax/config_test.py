@@ -1,11 +1,14 @@
 """The command line and the presets."""
 
 import dataclasses
+import re
+import shlex
 
 import pytest
 
+from examples.train_flax import compare
 from examples.train_flax.__main__ import main
-from examples.train_flax.config import PRESETS, Config, parse
+from examples.train_flax.config import PRESETS, Config, command_line, parse
 
 
 def test_no_argument_is_the_digits_preset():
@@ -49,12 +52,37 @@ def test_every_field_has_a_help_text():
         (["--validation", "-1"], "validation must be finite and not negative, got -1"),
         (["--groups", "3"], "groups must divide the batch of 64, got 3"),
         (["--network", "vit", "--heads", "5"], "heads must divide the width of 16, got 5"),
+        (["--network", "vit", "--heads", "0"], "heads must be at least 1, got 0"),
+        (["--data-dir", ""], "data_dir must be a path, got ''"),
+        (["--validation", "1297"], "validation must be less than the 1297 images, got 1297"),
+        (["--data-dir", "x" * 5000], "data_dir must be .* to read: File name too long"),
         (["--warmup-epochs", "30"], "warmup_epochs must be less than the 30 epochs, got 30"),
     ],
 )
 def test_a_value_out_of_range_is_refused_in_one_line(argv, message, capsys):
     assert main(argv) == 2
-    assert capsys.readouterr().err == f"error: {message}\n"
+    assert re.fullmatch(
+        f"error: {message if '.*' in message else re.escape(message)}\n", capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_command_line_of_a_config_gives_it_back(preset):
+    cfg = PRESETS[preset]
+    assert dataclasses.asdict(parse(shlex.split(command_line(cfg))[3:])) == dataclasses.asdict(cfg)
+
+
+@pytest.mark.parametrize(
+    ("command", "prog"),
+    [
+        (main, "python -m examples.train_flax"),
+        (compare.main, "python -m examples.train_flax.compare"),
+    ],
+)
+def test_help_names_the_command(command, prog, capsys):
+    with pytest.raises(SystemExit):
+        command(["--help"])
+    assert capsys.readouterr().out.startswith(f"usage: {prog} [-h]")
 
 
 @pytest.mark.parametrize(

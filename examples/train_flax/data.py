@@ -25,6 +25,7 @@ from examples.train_flax.config import STREAMS, Config, Refused
 
 Arrays: TypeAlias = tuple[NDArray[Any], ...]  # x_train, y_train, x_test, y_test
 
+MOST = 1 << 32  # bytes of an array of a file: CIFAR-10's have 150 million, ImageNet's do not fit
 TEST_IMAGES_A_CLASS = 50  # of the digits: 500 of 1,797, so that one image is 0.2 % of the error
 
 
@@ -52,8 +53,10 @@ def load(cfg: Config) -> Data:
     unit = cfg.patch if cfg.network == "vit" else 4  # a ResNet halves the sides twice
     if x.shape[1] % unit or x.shape[2] % unit:
         raise Refused(f"images must have sides in multiples of {unit}, got {list(x.shape[1:3])}")
-    validation, train = _drawn(cfg, len(x))
+    validation, train, rest = _drawn(cfg, len(x))
     x_train = x[train]
+    if cfg.test_rest:
+        x_test, y_test = np.concatenate([x_test, x[rest]]), np.concatenate([y_test, y[rest]])
     mean = x_train.mean(0 if cfg.pixel_mean else None, dtype=np.float64).astype(np.float32)
     std = np.float32(x_train.std(dtype=np.float64))
 
@@ -64,17 +67,20 @@ def load(cfg: Config) -> Data:
     return Data(part(x_train, y[train]), part(x_test, y_test), int(y.max()) + 1, apart)
 
 
-def _drawn(cfg: Config, images: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the validation and the training images' places, in the files' order."""
+def _drawn(cfg: Config, images: int) -> list[NDArray[Any]]:
+    """Return the places of validation and training images and of the rest, in the files' order."""
     left = images - cfg.validation
+    if left < 1:
+        raise Refused(f"validation must be less than the {images} images, got {cfg.validation}")
     count = left if cfg.train_images is None else cfg.train_images
     if count > left:
         raise Refused(f"train_images must be at most the {left} that there are, got {count}")
     if cfg.batch > count:
         raise Refused(f"batch must be at most the {max(count, 0)} training images, got {cfg.batch}")
-    key = droppath.fold_in(droppath.key(cfg.seed), STREAMS.index("split"))
+    seed = cfg.seed if cfg.split_seed is None else cfg.split_seed
+    key = droppath.fold_in(droppath.key(seed), STREAMS.index("split"))
     order = np.argsort(droppath.random_bits(key, images), kind="stable")
-    return np.sort(order[: cfg.validation]), np.sort(order[cfg.validation :][:count])
+    return [np.sort(part) for part in np.split(order, [cfg.validation, cfg.validation + count])]
 
 
 def read_digits() -> Arrays:
@@ -94,8 +100,15 @@ def read_digits() -> Arrays:
 def read(data_dir: str) -> Arrays:
     """Return what a file or folder holds, checked: uint8 [N, H, W, C] and uint8 [N]."""
     path = Path(data_dir)
-    if not path.exists():
-        raise Refused(f"data_dir must be a folder or an .npz file, got {path}, which is missing")
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        raise Refused(
+            f"data_dir must be a folder or an .npz file, got {path}, which is missing"
+        ) from error
+    except (OSError, ValueError) as error:  # a name that is too long, or that is none
+        why = getattr(error, "strerror", None) or error
+        raise Refused(f"data_dir must be a folder or an .npz file to read: {why}") from error
     if path.is_file():
         return _checked(path, read_npz(path))
     for name, reader in READERS.items():
@@ -111,14 +124,38 @@ def read_npz(path: Path) -> Arrays:
     if not zipfile.is_zipfile(path):
         raise Refused(f"{path} must be a whole .npz file, got another format or a truncated one")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in names if name not in arrays]
+        with zipfile.ZipFile(path) as archive:
+            missing = [name for name in names if f"{name}.npy" not in archive.namelist()]
             if missing:
                 raise Refused(f"{path} must hold {', '.join(names)}; it lacks {', '.join(missing)}")
+            for name in names:
+                _check_header(path, archive, name)
+        with np.load(path, allow_pickle=False) as arrays:
             return tuple(arrays[name] for name in names)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise Refused(f"{path} must be a whole .npz file without pickles: {error}") from error
 
+
+def _check_header(path: Path, archive: zipfile.ZipFile, name: str) -> None:
+    """Raise unless an array of an .npz file is as large as its header says, before it is read."""
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as file:
+        read_header = HEADERS.get(np.lib.format.read_magic(file))
+        if read_header is None:
+            raise ValueError(f"{name} is of a newer format")
+        shape, _, dtype = read_header(file)
+        held = info.file_size - file.tell()
+    said = math.prod(shape) * dtype.itemsize
+    if said > MOST:
+        raise Refused(f"{path}: {name} must be of at most {MOST} bytes, got {dtype} {list(shape)}")
+    if said != held and not dtype.hasobject:  # pickles are told by NumPy
+        raise Refused(f"{path}: {name} must have the {said} bytes of its header, got {held}")
+
+
+HEADERS: dict[Any, Callable[[Any], Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 CIFAR10 = "cifar-10-batches-bin"
 RECORD = 1 + 3 * 32 * 32  # bytes: a label, then the red, the green and the blue of 32 rows
@@ -163,21 +200,30 @@ def read_idx(folder: Path) -> Arrays:
 def read_idx_file(folder: Path, name: str, axes: int) -> NDArray[Any]:
     """Return an IDX file's array: its magic number 0x800 + axes, big-endian sizes, bytes."""
     path = folder / name if (folder / name).is_file() else folder / f"{name}.gz"
-    content = _bytes(path)
-    header = np.frombuffer(content[: 4 + 4 * axes].ljust(4 + 4 * axes, b"\0"), ">u4")
+    start = 4 + 4 * axes
+    head = _bytes(path, start)
+    header = np.frombuffer(head.ljust(start, b"\0"), ">u4")
     if header[0] != 0x800 + axes:
-        magic, given = f"{0x800 + axes:08x}", content[:4].hex() or "nothing"
+        magic, given = f"{0x800 + axes:08x}", head[:4].hex() or "nothing"
         raise Refused(f"{path} must begin with {magic}, IDX of {axes} axes, got {given}")
     shape = [int(size) for size in header[1:]]
-    held = len(content) - 4 * len(header)
-    if held != math.prod(shape):
-        raise Refused(f"{path} must hold the {shape} bytes that its header says, got {held} bytes")
-    return np.frombuffer(content, np.uint8, offset=4 * len(header)).reshape(shape)
+    said = math.prod(shape)
+    if said > MOST:
+        raise Refused(f"{path} must hold at most {MOST} bytes, got a header of {shape}")
+    content = _bytes(path, start + said + 1)  # one more tells that there is more
+    held = len(content) - start
+    if held != said:
+        given = f"{held} bytes" if held < said else "more"
+        raise Refused(f"{path} must hold the {shape} bytes that its header says, got {given}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, most: int = MOST) -> bytes:
+    """Return the first bytes of a file, unpacked if it is a .gz, and no more than so many."""
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content: bytes = file.read(most)
+            return content
     except FileNotFoundError as error:
         raise Refused(f"data_dir must hold {path}, which is missing") from error
     except (OSError, EOFError, zlib.error) as error:

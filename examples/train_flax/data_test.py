@@ -160,8 +160,30 @@ def test_fewer_training_images_leave_the_validation_images_as_they_were(tmp_path
     assert np.array_equal(few.validation.pixels, all_of_them.validation.pixels)
     with pytest.raises(Refused, match="train_images must be at most the 8 that there are, got 9"):
         load(dataclasses.replace(cfg, train_images=9))
-    with pytest.raises(Refused, match="batch must be at most the 0 training images, got 4"):
+    with pytest.raises(Refused, match="validation must be less than the 12 images, got 12"):
         load(dataclasses.replace(cfg, validation=12))
+
+
+def test_the_images_that_are_left_out_may_be_tested_on_too(tmp_path):
+    cfg = dataclasses.replace(config_of(numbered(tmp_path / "data.npz")), validation=4)
+    few = dataclasses.replace(cfg, train_images=5)
+    plain, rest = load(few), load(dataclasses.replace(few, test_rest=True))
+    assert len(rest.test.labels) == len(plain.test.labels) + 3
+    assert np.array_equal(rest.test.pixels[: len(plain.test.labels)], plain.test.pixels)
+    parts = [rest.validation.pixels, rest.train.pixels, rest.test.pixels[-3:]]
+    assert len({x.tobytes() for part in parts for x in part}) == 12
+    assert len(load(dataclasses.replace(cfg, test_rest=True)).test.labels) == len(plain.test.labels)
+
+
+def test_the_split_may_have_a_seed_of_its_own(tmp_path):
+    cfg = dataclasses.replace(config_of(numbered(tmp_path / "data.npz")), validation=4)
+    splits = [
+        load(dataclasses.replace(cfg, seed=seed, split_seed=split)).validation.pixels
+        for seed, split in ((0, None), (1, None), (1, 0), (0, 1))
+    ]
+    assert np.array_equal(splits[0], splits[2])
+    assert np.array_equal(splits[1], splits[3])
+    assert not np.array_equal(splits[0], splits[1])
 
 
 def test_each_pixel_may_have_its_own_mean(tmp_path):
@@ -247,7 +269,8 @@ def test_mnist_files_are_read_plain_and_packed(packed, tmp_path):
         (lambda b: b[:3], "must begin with 00000803, IDX of 3 axes, got 000008"),
         (lambda b: b"", "got nothing"),
         (lambda b: b[:-1], r"must hold the \[12, 8, 8\] bytes .* got 767 bytes"),
-        (lambda b: b[:4] + b"\xff" * 12, "got 0 bytes"),
+        (lambda b: b + b"\0", r"must hold the \[12, 8, 8\] bytes .* got more"),
+        (lambda b: b[:4] + b"\xff" * 12, "must hold at most 4294967296 bytes, got a header of"),
     ],
 )
 def test_an_idx_file_that_is_none_is_refused_with_its_path(change, message, tmp_path):
@@ -263,7 +286,7 @@ def test_a_damaged_gz_file_and_a_missing_one_are_refused_with_the_path(tmp_path)
     whole = path.read_bytes()
     for damaged in (whole[:-5], whole[:5], b"no gzip", whole[:12] + b"\xff\xff" + whole[14:]):
         path.write_bytes(damaged)
-        with pytest.raises(Refused, match=f"{path} must be a whole file to read"):
+        with pytest.raises(Refused, match=f"{path} must (be a whole file to read|begin with)"):
             load(config_of(tmp_path))
     path.unlink()
     with pytest.raises(Refused, match=f"data_dir must hold {path}, which is missing"):

@@ -6,11 +6,12 @@ and save; the first alone writes the other files and speaks. Not here: the mathe
 step.py's.
 """
 
+import errno
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from examples.train_flax.checkpoint import open_checkpoints, restore_newest, sav
 from examples.train_flax.config import Config, Stopped
 from examples.train_flax.data import Data, load
 from examples.train_flax.devices import is_writer, writer_first
-from examples.train_flax.folder import claim_run_dir
+from examples.train_flax.folder import claim_run_dir, made_of
 from examples.train_flax.masks import skipped_share
 from examples.train_flax.metrics import Row, best_row, mean_skipped, open_record
 from examples.train_flax.model import layer_rates
@@ -64,10 +65,12 @@ def train(cfg: Config, console: Console, *, stop_after: int | None = None) -> Re
     """
     data = load(cfg)
     run, placed = begin(cfg, data)
-    writer_first(lambda: claim_run_dir(cfg))
     if not is_writer():
         console = Console(quiet=True)
-    with _sigterm_noted() as noted, _disk_errors_told(cfg):
+    made = made_of(cfg, data)
+    lock = writer_first(lambda: claim_run_dir(cfg, made, console.print))
+    with ExitStack() as stack, _sigterm_noted() as noted, _errors_told(cfg):
+        stack.callback(lock.release if lock else lambda: None)
         rows, state = train_epochs(run, placed, console, stop_after or run.epochs, noted)
         if noted():
             done = f"{len(rows)} of {run.epochs} epochs are saved"
@@ -78,7 +81,8 @@ def train(cfg: Config, console: Console, *, stop_after: int | None = None) -> Re
                 f"{cfg.run_dir}: the draw skipped {skipped:.1%} of all branches and steps"
             )
         if is_writer():
-            write_report(cfg, run.steps, rows, Facts(result.parameters, result.test_images))
+            images = len(data.train.labels), result.test_images
+            write_report(cfg, run.steps, rows, Facts(result.parameters, *images, made))
     return result
 
 
@@ -180,12 +184,29 @@ def _sigterm_noted() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _disk_errors_told(cfg: Config) -> Iterator[None]:
+def _errors_told(cfg: Config) -> Iterator[None]:
+    """Raise Stopped, one line, for what the system or a device refuses."""
     try:
         yield
     except OSError as error:
+        once = ADVICE.get(error.errno or 0, "that is mended")
         raise Stopped(
-            f"{cfg.run_dir}: {error}; what was saved stands, and once there is space the same "
-            "command goes on",
+            f"{cfg.run_dir}: {error}; what was saved stands, and once {once} the same command goes "
+            "on",
             1,
         ) from error
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise Stopped(
+            f"{cfg.run_dir}: no memory is left on the device: {str(error).splitlines()[0]}; what "
+            "was saved stands, and once there is memory the same command goes on",
+            1,
+        ) from error
+
+
+ADVICE = {  # when the same command goes on
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "there is space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "it may be written to"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "the folder is there again"),
+}

@@ -59,6 +59,8 @@ def test_a_run_learns_and_leaves_its_files(whole):
         "checkpoints",
         "config.json",
         "digests.json",
+        "lock",
+        "made_of.json",
         "metrics.csv",
         "plots",
         "report.md",
@@ -184,6 +186,41 @@ def test_a_full_disk_is_told_in_one_line_and_loses_nothing(whole, tmp_path, limi
     assert_same_run(result, whole[1])
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(13, "Permission denied"), "once it may be written to the same command goes on"),
+        (OSError(5, "Input/output error"), "once that is mended the same command goes on"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory: 3 bytes\nmore"),
+            "no memory is left on the device: RESOURCE_EXHAUSTED: Out of memory: 3 bytes; what was "
+            "saved stands, and once there is memory the same command goes on",
+        ),
+    ],
+)
+def test_what_the_system_or_a_device_refuses_is_told_in_one_line(
+    tmp_path, monkeypatch, capsys, error, line
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(loop, "train_and_test", fail)
+    assert main(["--preset", "smoke", "--run-dir", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"{tmp_path}: ")
+    assert told.endswith(f"{line}\n")
+    assert told.count("\n") == 1
+
+
+def test_another_error_of_a_device_is_raised_as_it_is(tmp_path, monkeypatch):
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a defect")
+
+    monkeypatch.setattr(loop, "train_and_test", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        train(config_in(tmp_path))
+
+
 def test_a_run_killed_while_it_claimed_its_folder_begins_anew(tmp_path):
     (tmp_path / "config.part").write_text('{"run_d')
     assert "0 of 4 epochs are done" in train(config_in(tmp_path), stop_after=1)[1]
@@ -203,11 +240,11 @@ def test_a_damaged_newest_checkpoint_is_put_aside_for_the_one_before(whole, copy
         if path.is_file():
             path.write_bytes(b"")
     result, said = train(config_in(copy))
-    assert "checkpoint 4 is damaged and now in" in said
+    assert "checkpoint 4 is damaged and is now in" in said
     assert "going on from checkpoint 3, the last complete one" in said
     assert_same_run(result, whole[1])
     assert [path.name for path in (copy / "damaged-checkpoints").iterdir()] == ["4-0"]
-    assert "damaged and now" not in train(config_in(copy))[1]
+    assert "is damaged" not in train(config_in(copy))[1]
 
 
 def test_a_run_without_one_readable_checkpoint_is_refused_and_left_alone(copy):

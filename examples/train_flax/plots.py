@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 import droppath
@@ -26,6 +26,9 @@ COLOURS = BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, jfly.uni-ko
 DASHES = "-", "--"  # for those who print in black
 SHOWN_STEPS = 150  # of kept_layers.png: as many as a reader can tell apart
 DEPTH_STEPS = 2000  # of depth.png, at most: enough for a smooth histogram of one draw a step
+
+
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 0.2 and not 2 x 10^-1
 
 
 def draw_run(cfg: Config, steps: int, rows: Sequence[Row], folder: Path) -> None:
@@ -52,6 +55,8 @@ def draw_losses(cfg: Config, rows: Sequence[Row], path: Path) -> None:
     training = "training" if cfg.drop_path_rate == 0 else "training, with paths dropped"
     axes.semilogy(epochs, [row.train_loss for row in rows], color=BLUE, label=training)
     axes.semilogy(epochs, [row.test_loss for row in rows], "--", color=ORANGE, label="test")
+    for of in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        of(PLAIN)
     axes.legend(frameon=False)
     figure.savefig(path)
 
@@ -72,7 +77,7 @@ def draw_errors(runs: Mapping[str, Sequence[Sequence[Row]]], path: Path) -> None
             if best.validation_error is not None:
                 plot(epochs, [row.validation_error or 0 for row in rows], linewidth=0.7)
     lowest = min(row.test_error for seeds in runs.values() for rows in seeds for row in rows)
-    axes.set_ylim(0, max(0.1, 2 * lowest))
+    axes.set_ylim(0, min(1, max(0.1, 2 * lowest)))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(frameon=False)
     figure.savefig(path)

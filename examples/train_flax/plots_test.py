@@ -55,6 +55,19 @@ def test_the_dot_is_at_the_epoch_that_counts_and_the_legend_says_its_error(axes,
     assert [text.get_text() for text in axes[0].get_legend().texts] == ["test: 10.0%"]
 
 
+def test_an_error_axis_ends_at_100_percent(axes, tmp_path):
+    draw_errors({"test": [[row._replace(test_error=0.8) for row in ROWS]]}, tmp_path / "error.png")
+    assert axes[0].get_ylim() == (0, 1)
+
+
+def test_the_ticks_of_a_loss_are_plain_numbers(axes, tmp_path):
+    draw_run(CFG, 10, ROWS, tmp_path)
+    for ticks in (axes[0].yaxis.get_ticklabels(which="both"),):
+        texts = [label.get_text() for label in ticks if label.get_text()]
+        assert texts
+        assert all(float(text) > 0 for text in texts)
+
+
 def test_the_histogram_is_of_the_depths_and_marks_the_one_expected(axes, tmp_path):
     kept = np.array([[[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]]], bool)  # depths 1, 2, 2, 3
     draw_depths(CFG, kept, tmp_path / "depth.png")

@@ -10,9 +10,11 @@ from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from examples.train_flax.metrics import Row
 
+BAR = 16  # columns
 PACE = 10.0  # seconds between two lines: an hour is 360 of them
 
 
@@ -30,8 +32,8 @@ def show_progress(console: Console, done: int, last: int) -> Iterator[Callable[[
             pace = (now - first[1]) / (row.epoch - first[0])
             left = f", {timedelta(seconds=round(pace * (last - row.epoch)))} left"
         return (
-            f"epoch {row.epoch}/{last}, step {row.step}, loss {row.train_loss:.3f}, "
-            f"error {row.test_error:.2%}, {row.images_per_s:.0f} images/s{left}"
+            f"epoch {row.epoch}/{last}{left}, error {row.test_error:.2%}, "
+            f"loss {row.train_loss:.3f}, step {row.step}, {row.images_per_s:.0f} images/s"
         )
 
     if done >= last:
@@ -45,9 +47,14 @@ def show_progress(console: Console, done: int, last: int) -> Iterator[Callable[[
 
 
 def _bar(console: Console) -> Progress:
-    """The time that has passed shows that an epoch is at work, however long it is."""
-    columns = SpinnerColumn(), BarColumn(8), TimeElapsedColumn(), TextColumn("{task.description}")
-    return Progress(*columns, console=console)
+    """The time that has passed shows that an epoch is at work, however long it is.
+
+    In 80 columns the end of the text gives way, and not the bar or the time left.
+    """
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    text = TextColumn("{task.description}", table_column=rest)
+    columns = SpinnerColumn(), BarColumn(BAR), TimeElapsedColumn(), text
+    return Progress(*columns, console=console, expand=True)
 
 
 def _lines(console: Console, last: int, text: Callable[[Row], str]) -> Callable[[Row], None]:

@@ -1,6 +1,7 @@
 """Progress: on a terminal a bar, elsewhere a line now and then; the same words in both."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -31,9 +32,9 @@ def clock(monkeypatch):
     return clock
 
 
-def shown(clock, seconds, last, *, done=0, terminal=False):
+def shown(clock, seconds, last, *, done=0, terminal=False, width=120):
     file = io.StringIO()
-    console = Console(file=file, force_terminal=terminal, width=120)
+    console = Console(file=file, force_terminal=terminal, width=width)
     with show_progress(console, done, last) as show:
         for epoch in range(done + 1, last + 1):
             clock.now += seconds
@@ -50,15 +51,16 @@ def test_a_log_has_the_first_row_then_one_every_ten_seconds_and_the_last(clock):
 
 def test_a_line_says_step_loss_error_speed_and_the_time_left(clock):
     first, second, *_ = shown(clock, 20, 5, done=2).splitlines()
-    numbers = "loss 0.500, error 25.00%, 1234 images/s"
-    assert first == f"epoch 3/5, step 30, {numbers}"  # compilation says nothing of the pace
-    assert second == f"epoch 4/5, step 40, {numbers}, 0:00:20 left"
+    numbers = "error 25.00%, loss 0.500, step"
+    speed = "1234 images/s"
+    assert first == f"epoch 3/5, {numbers} 30, {speed}"  # compilation says nothing of the pace
+    assert second == f"epoch 4/5, 0:00:20 left, {numbers} 40, {speed}"
 
 
 def test_a_terminal_has_a_bar_with_the_same_words(clock):
     text = shown(clock, 1, 2, terminal=True)
     assert "\x1b[" in text
-    assert "epoch 2/2, step 20, loss 0.500, error 25.00%, 1234 images/s" in text
+    assert "epoch 2/2, error 25.00%, loss 0.500, step 20, 1234 images/s" in text
 
 
 def test_a_terminal_that_cannot_move_its_cursor_has_lines(clock, monkeypatch):
@@ -69,3 +71,16 @@ def test_a_terminal_that_cannot_move_its_cursor_has_lines(clock, monkeypatch):
 
 def test_a_finished_run_shows_nothing(clock):
     assert shown(clock, 1, 3, done=3) == ""
+
+
+def test_in_80_columns_the_bar_and_the_time_left_stay(clock):
+    file = io.StringIO()
+    with show_progress(Console(file=file, force_terminal=True, width=80), 0, 10_000) as show:
+        for epoch in (1, 9000):
+            clock.now += 100 * epoch
+            show(Row(epoch, 10 * epoch, 0.5, None, 0.25, 0.6, 0.1, None, 1234.5, 1.0))
+    last = re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).strip())[-1]
+    assert len(last) <= 80
+    assert len(re.findall("[━╸╺]", last)) == progress.BAR
+    assert "epoch 9000/10000, 1 day, 3:46:51 left, error" in last
+    assert last.endswith("…")

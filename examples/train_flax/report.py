@@ -9,14 +9,15 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import jax
 
 import droppath
-from examples.train_flax.config import Config
+from examples.train_flax.config import Config, command_line
 from examples.train_flax.files import write_whole
 from examples.train_flax.metrics import (
     Row,
@@ -28,6 +29,7 @@ from examples.train_flax.metrics import (
 from examples.train_flax.model import layer_rates, title
 from examples.train_flax.plots import draw_run
 
+DIGITS = "scikit-learn's digits"
 PICTURES = {  # those that are there are shown, in this order
     "error.png": "Error over the epochs; the dot is the epoch that counts.",
     "loss.png": "Loss over the epochs.",
@@ -58,7 +60,9 @@ class Facts:
     """What rows do not tell of a run."""
 
     parameters: int
+    train_images: int
     test_images: int
+    made_of: Mapping[str, Any]
 
 
 def run_lines(cfg: Config, rows: Sequence[Row], facts: Facts) -> list[list[str]]:
@@ -68,6 +72,8 @@ def run_lines(cfg: Config, rows: Sequence[Row], facts: Facts) -> list[list[str]]
     if best.validation_error is not None:
         why = f"the best in validation, with {best.validation_error:.2%}"
     seconds, speed = seconds_a_step(rows), images_per_second(rows)
+    source, digest = cfg.data_dir or DIGITS, f"SHA-256 {facts.made_of['data'][:16]}..."
+    versions = ", ".join(f"{name} {number}" for name, number in facts.made_of["versions"].items())
     lines = [
         ["test error", f"{best.test_error:.2%}, {wrong} of {facts.test_images} images"],
         ["after epoch", f"{best.epoch} of {rows[-1].epoch}, {why}"],
@@ -75,7 +81,10 @@ def run_lines(cfg: Config, rows: Sequence[Row], facts: Facts) -> list[list[str]]
         ["speed", f"{speed:.0f} images/s, {seconds:.4f} s a step (median without compilation)"],
         ["expected depth", f"{expected_depth(cfg)} residual branches"],
         ["parameters", f"{facts.parameters:,}"],
+        ["data", f"{source}: {facts.train_images:,} images to train on, {digest}"],
+        ["command", f"`{command_line(cfg)}`"],
         ["machine", machine(cfg)],
+        ["versions", versions],
     ]
     skipped = mean_skipped(rows)
     if skipped is not None:

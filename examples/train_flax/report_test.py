@@ -12,7 +12,9 @@ from examples.train_flax.report import Facts, mean_and_deviation, table, write_r
 
 def report_of(tmp_path, rows, **changed):
     cfg = dataclasses.replace(PRESETS["smoke"], run_dir=str(tmp_path), **changed)
-    write_report(cfg, 10, rows, Facts(parameters=4934, test_images=500))
+    made = {"data": "0123456789abcdef" * 4, "versions": {"Python": "3.11.7", "jax": "0.10.2"}}
+    facts = Facts(parameters=4934, train_images=1297, test_images=500, made_of=made)
+    write_report(cfg, 10, rows, facts)
     return (tmp_path / "report.md").read_text()
 
 
@@ -26,9 +28,13 @@ def test_it_says_what_came_of_the_run_at_the_best_validation_epoch(tmp_path):
         "| speed | 1000 images/s, 0.1000 s a step (median without compilation) |",
         "| expected depth | 2.70 of 3 residual branches |",
         "| parameters | 4,934 |",
+        "| data | scikit-learn's digits: 1,297 images to train on, SHA-256 0123456789abcdef... |",
+        "| versions | Python 3.11.7, jax 0.10.2 |",
         '  "drop_path_rate": 0.2,',
     ):
         assert line in text.splitlines()
+    command = f"python -m examples.train_flax --run-dir {tmp_path} --depth 8 --width 4 --epochs 4"
+    assert f"| command | `{command} --batch 128 --checkpoint-every 1` |" in text
     assert re.search(r"\| machine \| \d+ x cpu of \d+ cores, .*jax \d", text)
     assert "skipped" not in text
 

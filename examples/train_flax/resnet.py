@@ -60,10 +60,14 @@ class Block(nnx.Module):
         self, c_in: int, c_out: int, stride: int, drop_prob: float, cfg: Config, rngs: nnx.Rngs
     ):
         branch = BRANCHES[cfg.network](c_in, c_out, stride, cfg, rngs)
-        # BatchNorm sees the rows that run: so either all of them do, or, in batch mode, none.
-        skip = None if cfg.skip and cfg.mode == "batch" else False
+        # BatchNorm sees the rows that run: all, in "balanced" those kept, in "batch" all or none.
         self.residual = DropPathResidual(
-            branch, drop_prob, mode=cfg.mode, skip=skip, scale_at=cfg.scale_at, groups=cfg.groups
+            branch,
+            drop_prob,
+            mode=cfg.mode,
+            skip=None if cfg.skip else False,
+            scale_at=cfg.scale_at,
+            groups=cfg.groups,
         )
         self.relu_after = cfg.network == "resnet"
         self.c_out, self.stride = c_out, stride

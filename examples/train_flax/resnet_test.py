@@ -149,6 +149,25 @@ def test_a_closed_block_is_relu_of_the_shortcut_and_its_statistics_do_not_move(b
     assert not any(np.array_equal(a, b) for (a, _), b in zip(pairs, moved, strict=True))
 
 
+@pytest.mark.parametrize("network", ["preresnet", "resnet"])
+def test_in_balanced_mode_a_block_runs_on_the_images_that_are_kept(network):
+    cfg = dataclasses.replace(POST, network=network, mode="balanced", scale_at="train")
+    block, key = Block(4, 4, 1, 0.5, cfg, nnx.Rngs(0)), jax.random.key(3)
+    kept = np.flatnonzero(droppath.keep_mask(droppath.key(3), 0.5, 6, mode="balanced"))
+    assert len(kept) == droppath.kept_capacity(0.5, 6) == 3  # no spare row
+    branch = nnx.clone(block.residual.branch)
+    want = X.at[kept].add(2 * branch(None, X[kept]))  # BatchNorm sees these alone
+    y = block(X, key=key)
+    want = nnx.relu(want) if network == "resnet" else want
+    np.testing.assert_allclose(y, want, rtol=0, atol=1e-5)
+    pairs = zip(
+        *(jax.tree.leaves(nnx.state(m, nnx.BatchStat)) for m in (block.residual.branch, branch)),
+        strict=True,
+    )
+    for got, alone in pairs:
+        np.testing.assert_allclose(got, alone, rtol=1e-5)
+
+
 def test_a_closed_block_that_is_computed_moves_its_statistics():
     masked = Block(4, 4, 1, 0.4, dataclasses.replace(POST, skip=False), nnx.Rngs(0))
     before = jax.tree.map(jnp.copy, nnx.state(masked, nnx.BatchStat))

@@ -8,6 +8,7 @@ files, printing, and any loop in Python.
 Source: Huang et al. 2016, arXiv 1603.09382; He et al. 2016, arXiv 1603.05027.
 """
 
+import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -52,6 +53,11 @@ class Run(NamedTuple):
         """Epochs of the whole run; cfg.steps may end it within the last."""
         return -(-self.last_step // self.steps)
 
+    @property
+    def of_any_seed(self) -> "Run":
+        """The run as the compiled calls know it."""
+        return self._replace(cfg=dataclasses.replace(self.cfg, seed=0))
+
     def split(self, rows: jax.Array) -> jax.Array:
         """Share rows among the devices, and with them all that is computed from them."""
         place = NamedSharding(self.mesh, PartitionSpec("data"))
@@ -65,8 +71,16 @@ class Run(NamedTuple):
 
 def stream(cfg: Config, name: str) -> jax.Array:
     """The Threefry key of one use of randomness: fold_in(key(seed), place in STREAMS)."""
-    words = droppath.fold_in(droppath.key(cfg.seed), STREAMS.index(name))
-    return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
+    return stream_of(seed_key(cfg), name)
+
+
+def seed_key(cfg: Config) -> jax.Array:
+    """The Threefry key of cfg.seed: data of the compiled calls, so that all seeds share them."""
+    return jax.random.wrap_key_data(jnp.asarray(droppath.key(cfg.seed)), impl="threefry2x32")
+
+
+def stream_of(seed: jax.Array, name: str) -> jax.Array:
+    return jax.random.fold_in(seed, STREAMS.index(name))
 
 
 def begin(cfg: Config, data: Data) -> tuple[Run, Data]:
@@ -75,7 +89,8 @@ def begin(cfg: Config, data: Data) -> tuple[Run, Data]:
         raise Refused(f"shift must be less than the images' {side} pixels, got {cfg.shift}")
     mesh = make_mesh(cfg)
     graphdef = nnx.graphdef(nnx.eval_shape(partial(network, cfg, data)))
-    run = Run(cfg, graphdef, mesh, cfg.fsdp, len(data.train.labels) // cfg.batch)
+    steps = cfg.passes * (len(data.train.labels) // cfg.batch)
+    run = Run(cfg, graphdef, mesh, cfg.fsdp, steps)
     parts = (data.train, data.test, data.validation)
     train, test, validation = put(parts, shardings(mesh, parts))
     return run, Data(train, test, data.classes, validation)
@@ -139,33 +154,40 @@ def optimizer(cfg: Config, steps: int) -> optax.GradientTransformation:
 
 
 def train_epoch(run: Run, state: State, train: Images, epoch: int) -> tuple[State, jax.Array]:
-    """Return the state after one pass over train, and the loss of each step, float32 [steps].
+    """Return the state after an epoch on train, and the loss of each step, float32 [steps].
 
-    Epochs count from 1; cfg.steps may cut the last one short. Images that do not fill a batch are
-    left out; the order of the next epoch has others last. The state that is given is used up.
+    An epoch is cfg.passes over the images, each in an order of its own. Epochs count from 1;
+    cfg.steps may cut the last one short. Images that do not fill a batch are left out; the order of
+    the next pass has others last. The state that is given is used up.
     """
     steps = min(run.steps, run.last_step - (epoch - 1) * run.steps)
     with jax.set_mesh(run.mesh):
-        return train_steps(run, steps, state, train, epoch)
+        return train_steps(run.of_any_seed, steps, state, train, epoch, seed_key(run.cfg))
 
 
 @partial(jax.jit, static_argnames=("run", "steps"), donate_argnames="state")
 def train_steps(
-    run: Run, steps: int, state: State, train: Images, epoch: jax.Array
+    run: Run, steps: int, state: State, train: Images, epoch: jax.Array, seed: jax.Array
 ) -> tuple[State, jax.Array]:
     """Return what `train_epoch` does, after so many steps: the compiled call itself."""
-    order_key = jax.random.fold_in(stream(run.cfg, "order"), epoch)
-    order = jax.random.permutation(order_key, len(train.labels))
-    batches = order[: steps * run.cfg.batch].reshape(steps, run.cfg.batch)
-    state, losses = jax.lax.scan(partial(train_step, run, train), state, batches)
+    passes, images = run.cfg.passes, len(train.labels)
+    whole = images // run.cfg.batch * run.cfg.batch
+    orders = []
+    for number in range(passes):
+        pass_key = jax.random.fold_in(stream_of(seed, "order"), (epoch - 1) * passes + number + 1)
+        orders.append(jax.random.permutation(pass_key, images)[:whole])
+    batches = jnp.concatenate(orders).reshape(-1, run.cfg.batch)[:steps]
+    state, losses = jax.lax.scan(partial(train_step, run, train, seed), state, batches)
     return run.lay(state), losses
 
 
-def train_step(run: Run, train: Images, state: State, rows: jax.Array) -> tuple[State, jax.Array]:
+def train_step(
+    run: Run, train: Images, seed: jax.Array, state: State, rows: jax.Array
+) -> tuple[State, jax.Array]:
     """Return the state after a step on the images `rows`, int32 [B], and the step's loss."""
-    mask_key = jax.random.fold_in(stream(run.cfg, "masks"), state.step)
+    mask_key = jax.random.fold_in(stream_of(seed, "masks"), state.step)
     rows = run.split(rows)
-    x, labels = augmented(run.cfg, train, rows, state.step), train.labels[rows]
+    x, labels = augmented(run.cfg, train, seed, rows, state.step), train.labels[rows]
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         model = nnx.merge(run.graphdef, params, state.batch_stats, copy=True)
@@ -179,13 +201,15 @@ def train_step(run: Run, train: Images, state: State, rows: jax.Array) -> tuple[
     return run.lay(State(params, batch_stats, opt_state, state.step + 1)), value
 
 
-def augmented(cfg: Config, train: Images, rows: jax.Array, step: jax.Array) -> jax.Array:
+def augmented(
+    cfg: Config, train: Images, seed: jax.Array, rows: jax.Array, step: jax.Array
+) -> jax.Array:
     """Return the images `rows`, standardised, then shifted and mirrored: float32 [B, H, W, C]."""
     x = standardise(train.pixels[rows], train)
     # A pixel's own mean goes with the pixel, and what moves in is that mean; else it is black.
     border = 0 if cfg.pixel_mean else -train.mean / train.std
-    x = random_shift(x, jax.random.fold_in(stream(cfg, "shifts"), step), cfg.shift, border)
-    return random_flip(x, jax.random.fold_in(stream(cfg, "flips"), step)) if cfg.flip else x
+    x = random_shift(x, jax.random.fold_in(stream_of(seed, "shifts"), step), cfg.shift, border)
+    return random_flip(x, jax.random.fold_in(stream_of(seed, "flips"), step)) if cfg.flip else x
 
 
 def random_shift(
@@ -210,9 +234,13 @@ def standardise(pixels: jax.Array, images: Images) -> jax.Array:
     return (pixels.astype(jnp.float32) - images.mean) / images.std
 
 
-@partial(jax.jit, static_argnames="run")
 def evaluate(run: Run, state: State, test: Images) -> tuple[jax.Array, jax.Array]:
     """Return the share of images that are wrong, and their mean loss, no sample dropped."""
+    return _evaluate(run.of_any_seed, state, test)
+
+
+@partial(jax.jit, static_argnames="run")
+def _evaluate(run: Run, state: State, test: Images) -> tuple[jax.Array, jax.Array]:
     total, batch = len(test.labels), run.cfg.batch
     model = nnx.merge(run.graphdef, state.params, state.batch_stats)
     model.eval()

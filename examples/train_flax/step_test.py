@@ -22,9 +22,11 @@ from examples.train_flax.step import (
     optimizer,
     random_flip,
     random_shift,
+    seed_key,
     standardise,
     stream,
     train_epoch,
+    train_steps,
 )
 
 CFG = PRESETS["smoke"]
@@ -56,7 +58,9 @@ def test_what_moves_in_is_black_or_with_pixel_means_their_mean():
     labels, rows = np.zeros(200, np.int32), jnp.arange(200)
     for pixel_mean, moved_in in ((False, (0 - 51) / 51), (True, 0)):
         cfg = dataclasses.replace(CFG, pixel_mean=pixel_mean)
-        x = augmented(cfg, Images(pixels, labels, np.float32(51), np.float32(51)), rows, 0)
+        x = augmented(
+            cfg, Images(pixels, labels, np.float32(51), np.float32(51)), seed_key(cfg), rows, 0
+        )
         assert np.unique(x).tolist() == [moved_in, (255 - 51) / 51]
 
 
@@ -129,6 +133,15 @@ def test_the_same_epoch_again_gives_the_same_bits_and_another_gives_others(train
     assert not np.isin(other, losses).any()
 
 
+def test_another_seed_trains_by_the_same_program_to_other_losses(trained):
+    *_, losses = trained
+    data, programs = load(CFG), train_steps._cache_size()
+    run, placed = begin(dataclasses.replace(CFG, seed=1), data)
+    _, other = train_epoch(run, fresh_state(run, data), placed.train, 1)
+    assert not np.isin(other, losses).any()
+    assert train_steps._cache_size() == programs
+
+
 def test_a_state_is_what_its_abstract_twin_says(trained):
     run, _, state, _ = trained
     abstract = abstract_state(run, load(CFG))
@@ -157,6 +170,19 @@ def test_a_run_of_so_many_steps_is_the_beginning_of_the_whole_run(trained):
     np.testing.assert_allclose(first, losses, rtol=0, atol=1e-6)
     state, second = train_epoch(run, state, placed.train, 2)
     assert (len(second), int(state.step)) == (3, 13)
+
+
+def test_an_epoch_of_several_passes_takes_each_image_once_a_pass(trained):
+    _, _, _, losses = trained
+    data = load(CFG)
+    run, placed = begin(dataclasses.replace(CFG, passes=3, steps=25), data)
+    assert (run.steps, run.epochs) == (30, 1)
+    state, passes = train_epoch(run, fresh_state(run, data), placed.train, 1)
+    assert (len(passes), int(state.step)) == (25, 25)
+    # the first pass is an epoch of one pass, but for the learning rate's longer schedule
+    np.testing.assert_allclose(passes[0], losses[0], rtol=1e-6)
+    np.testing.assert_allclose(passes[:10], losses, rtol=0, atol=0.2)
+    assert not np.isin(passes[10:], passes[:10]).any()
 
 
 def test_validation_images_are_evaluated_like_test_images(trained):
