@@ -40,7 +40,7 @@ MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's pa
     "benchmarks/models/torch_": "numpy torch timm torchvision droppath droppath_torch benchmarks"
     " conformance.adapters.torch_module",
     "benchmarks/flax_": "jax flax droppath_flax benchmarks",
-    "examples/": "numpy jax flax optax orbax sklearn matplotlib rich tensorboardX filelock"
+    "examples/": "numpy jax flax optax orbax sklearn matplotlib rich tensorboardX filelock scipy"
     " droppath droppath_flax examples",
     "examples/train_torch.py": "numpy torch droppath droppath_torch"
     " examples.train_flax.config examples.train_flax.data",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from examples.train_flax import compare, loop
-from examples.train_flax.compare import main
+from examples.train_flax.compare import Runs, main
 from examples.train_flax.loop import Result
 from examples.train_flax.metrics import Row
 
@@ -45,7 +45,12 @@ def test_the_table_has_both_depths_and_is_the_same_again(tmp_path, capsys, monke
 
 def assert_report_links_what_is_there(folder):
     links = re.findall(r"\]\((.*?)\)", (folder / "report.md").read_text())
-    assert links == ["error.png", "../run-constant/report.md", "../run-stochastic/report.md"]
+    assert links == [
+        "error.png",
+        "gap.png",
+        "../run-constant/report.md",
+        "../run-stochastic/report.md",
+    ]
     assert all((folder / link).is_file() for link in links)
 
 
@@ -83,14 +88,30 @@ def test_seeds_give_a_mean_and_the_deviation_of_a_sample(canned, tmp_path, capsy
     assert "2.0% ± 1.4%" in screen
     assert max(map(len, screen.splitlines())) <= 80
     assert "skipped" not in text + screen
+    # 1 point more in both, so that the interval has no width
+    line = "rror of stochastic depth: -1.00 points lower, 95 % interval -1.00 to -1.00"
+    assert line in screen
+    assert line in text
+
+
+def test_the_interval_is_students_of_the_paired_differences():
+    def runs(errors):
+        return Runs([], [result(None, error, 0.02, None) for error in errors])
+
+    both = {"constant": runs([0.03, 0.02, 0.05]), "stochastic": runs([0.01, 0.01, 0.02])}
+    mean, low, high = compare.difference(both)
+    assert mean == pytest.approx(0.02)  # of 0.02, 0.01 and 0.03, whose deviation is 0.01
+    reach = 4.302653 * 0.01 / 3**0.5  # t of 2 degrees of freedom at 97.5 %, from tables
+    assert (high - mean, mean - low) == (pytest.approx(reach), pytest.approx(reach))
 
 
 def test_batch_mode_says_what_the_draw_skipped_and_what_the_clock_saved(canned, tmp_path, capsys):
     argv = ["--preset", "smoke", "--mode", "batch", "--run-dir", str(tmp_path / "run")]
     assert main(argv) == 0
-    line = "branches skipped by the draw: 10.0%; time saved a step: 25.0%"  # 0.015 for 0.02
-    assert capsys.readouterr().out.splitlines()[-1] == line
-    assert line.capitalize() in (tmp_path / "run-compare" / "report.md").read_text()
+    lines = "a step takes 0.75 of constant depth's", "branches skipped by the draw: 10.0%"
+    assert capsys.readouterr().out.splitlines()[-2:] == [*lines]  # 0.015 for 0.02
+    text = (tmp_path / "run-compare" / "report.md").read_text()
+    assert all(f"{line[0].upper()}{line[1:]}." in text for line in lines)
 
 
 @pytest.mark.parametrize("seeds", ["0", "-1", "two", "1.5"])

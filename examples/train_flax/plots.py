@@ -13,7 +13,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
 from numpy.typing import NDArray
 
 import droppath
@@ -26,9 +32,6 @@ COLOURS = BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, jfly.uni-ko
 DASHES = "-", "--"  # for those who print in black
 SHOWN_STEPS = 150  # of kept_layers.png: as many as a reader can tell apart
 DEPTH_STEPS = 2000  # of depth.png, at most: enough for a smooth histogram of one draw a step
-
-
-PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 0.2 and not 2 x 10^-1
 
 
 def draw_run(cfg: Config, steps: int, rows: Sequence[Row], folder: Path) -> None:
@@ -55,10 +58,16 @@ def draw_losses(cfg: Config, rows: Sequence[Row], path: Path) -> None:
     training = "training" if cfg.drop_path_rate == 0 else "training, with paths dropped"
     axes.semilogy(epochs, [row.train_loss for row in rows], color=BLUE, label=training)
     axes.semilogy(epochs, [row.test_loss for row in rows], "--", color=ORANGE, label="test")
-    for of in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        of(PLAIN)
+    _plain_ticks(axes)
     axes.legend(frameon=False)
     figure.savefig(path)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Let a logarithmic scale say 0.1, 0.2, 0.5, 1 in place of powers of ten."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_errors(runs: Mapping[str, Sequence[Sequence[Row]]], path: Path) -> None:
@@ -79,6 +88,19 @@ def draw_errors(runs: Mapping[str, Sequence[Sequence[Row]]], path: Path) -> None
     lowest = min(row.test_error for seeds in runs.values() for rows in seeds for row in rows)
     axes.set_ylim(0, min(1, max(0.1, 2 * lowest)))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+def draw_gaps(runs: Mapping[str, Sequence[Sequence[Row]]], path: Path) -> None:
+    """Draw test and training loss over the epochs, means over the seeds: how far each overfits."""
+    figure, axes = _figure("Loss in training and on test images", "epoch", "cross-entropy (nats)")
+    for (name, seeds), colour in zip(runs.items(), COLOURS, strict=False):
+        epochs = [row.epoch for row in seeds[0]]
+        means = np.array([[[r.test_loss, r.train_loss] for r in rows] for rows in seeds]).mean(0)
+        axes.semilogy(epochs, means[:, 0], color=colour, label=f"{name}: test")
+        axes.semilogy(epochs, means[:, 1], ":", color=colour, label=f"{name}: training")
+    _plain_ticks(axes)
     axes.legend(frameon=False)
     figure.savefig(path)
 

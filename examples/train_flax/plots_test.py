@@ -1,6 +1,7 @@
 """Pictures: each is drawn, none is blank, and their data are those of the run."""
 
 import dataclasses
+from itertools import pairwise
 
 import matplotlib.image
 import numpy as np
@@ -60,12 +61,13 @@ def test_an_error_axis_ends_at_100_percent(axes, tmp_path):
     assert axes[0].get_ylim() == (0, 1)
 
 
-def test_the_ticks_of_a_loss_are_plain_numbers(axes, tmp_path):
+def test_the_ticks_of_a_loss_are_plain_numbers_apart_from_one_another(axes, tmp_path):
     draw_run(CFG, 10, ROWS, tmp_path)
-    for ticks in (axes[0].yaxis.get_ticklabels(which="both"),):
-        texts = [label.get_text() for label in ticks if label.get_text()]
-        assert texts
-        assert all(float(text) > 0 for text in texts)
+    ticks = axes[0].yaxis.get_ticklabels(which="both")
+    texts = [label.get_text() for label in ticks if label.get_text()]
+    assert {"0.5", "1", "2"} <= set(texts)  # losses are from 0.5 to 3
+    steps = [float(b) / float(a) for a, b in pairwise(sorted(texts, key=float))]
+    assert min(steps) == 2
 
 
 def test_the_histogram_is_of_the_depths_and_marks_the_one_expected(axes, tmp_path):
