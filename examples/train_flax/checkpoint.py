@@ -87,9 +87,7 @@ def restore_newest(
     )
     try:
         restored = manager.restore(whole, args=parts)
-    except (
-        Exception
-    ) as error:  # whatever Orbax and its libraries raise for files that they cannot read
+    except Exception as error:  # whatever is raised for files that cannot be read
         reason = str(error).partition("\n")[0]
         raise Refused(
             f"checkpoint {folder / str(whole)} must be one that Orbax can read: {reason}; move it "
@@ -107,10 +105,11 @@ def _newest_whole(folder: Path, epochs: Sequence[int], say: Callable[[str], Any]
         return 0
     recorded = _recorded(folder)
     unknown = [epoch for epoch in epochs if str(epoch) not in recorded]
-    right = [e for e in epochs if recorded.get(str(e)) == _digests(folder / str(e))]
-    if not right and not unknown:
+    known = (epoch for epoch in epochs if epoch not in unknown)
+    right = next((e for e in known if recorded[str(e)] == _digests(folder / str(e))), None)
+    if right is None and not unknown:
         raise Refused(f"no checkpoint in {folder} is whole; move the run's folder to start anew")
-    whole = (right or unknown)[0]
+    whole = unknown[0] if right is None else right
     for epoch in epochs[: epochs.index(whole)]:
         what = "has no digests on record" if epoch in unknown else "is damaged"
         aside = _put_aside(folder / str(epoch))
@@ -118,7 +117,7 @@ def _newest_whole(folder: Path, epochs: Sequence[int], say: Callable[[str], Any]
             f"checkpoint {epoch} {what} and is now in {aside}; going on from checkpoint {whole}, "
             "the last complete one"
         )
-    if not right:
+    if right is None:
         say(f"checkpoint {whole} is used unverified: its digests are not on record")
     return whole
 

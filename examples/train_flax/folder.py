@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,26 +40,44 @@ def claim_run_dir(cfg: Config, made: dict[str, Any], say: Callable[[str], Any]) 
     """
     run_dir = Path(cfg.run_dir)
     path, lock = run_dir / "config.json", FileLock(run_dir / LOCK, timeout=0)
-    try:
+    with _named(path):
         run_dir.mkdir(parents=True, exist_ok=True)
         if not os.access(run_dir, os.W_OK):
             raise Refused(f"run_dir must be a folder to write to, got {run_dir}")
-        known = path.exists()
-        if known:
-            _check_config(cfg, json.loads(path.read_text()), path)
-        elif any(not _is_left_over(other) for other in run_dir.iterdir()):
+        if not path.exists() and any(not _is_left_over(other) for other in run_dir.iterdir()):
             raise Refused(f"run_dir must be new, empty or an earlier run's folder, got {run_dir}")
         lock.acquire()
-        _check_made_of(cfg, made, run_dir / "made_of.json", known, say)
-        if not known:
-            write_whole(path, json.dumps(dataclasses.asdict(cfg), indent=2) + "\n")
+        try:
+            _take(cfg, made, path, say)
+        except BaseException:  # else it would be held for as long as the error is
+            lock.release()
+            raise
+    return lock
+
+
+def _take(cfg: Config, made: dict[str, Any], path: Path, say: Callable[[str], Any]) -> None:
+    """Compare a folder that is locked with this run, or begin it."""
+    known = path.exists()
+    if known:
+        _check_config(cfg, json.loads(path.read_text()), path)
+    _check_made_of(cfg, made, path.with_name("made_of.json"), known, say)
+    if not known:
+        write_whole(path, json.dumps(dataclasses.asdict(cfg), indent=2) + "\n")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Raise Refused for what the system, the lock or JSON refuses."""
+    try:
+        yield
     except Timeout as error:
-        raise Refused(f"run_dir must not be in use by another process, got {run_dir}") from error
+        raise Refused(
+            f"run_dir must not be in use by another process, got {path.parent}"
+        ) from error
     except OSError as error:
         raise Refused(f"run_dir must be a folder to write to: {error.strerror}") from error
     except ValueError as error:  # of json, or of a text that is none
         raise Refused(f"{path} must be JSON: {error}") from error
-    return lock
 
 
 def made_of(cfg: Config, data: Data) -> dict[str, Any]:
@@ -77,7 +96,7 @@ def _digest_of_data(data: Data) -> str:
     for images in (data.train, data.test, data.validation):
         for array in images or ():
             digest.update(f"{array.dtype} {np.shape(array)}".encode())
-            digest.update(np.asarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

@@ -126,6 +126,16 @@ def test_a_folder_in_use_is_refused_in_one_line_until_its_process_is_dead(tmp_pa
     claim(Config(run_dir=str(tmp_path)), made)
 
 
+@pytest.mark.parametrize("changed", [{"epochs": 40}, {}])
+def test_a_folder_that_was_refused_is_free_though_the_error_is_kept(tmp_path, changed):
+    cfg = Config(run_dir=str(tmp_path))
+    claim(cfg)
+    with pytest.raises(Refused) as kept:
+        claim(dataclasses.replace(cfg, **changed), MADE | {"data": "d2"})
+    claim(cfg)
+    assert "in use" not in str(kept.value)
+
+
 def test_other_data_are_refused_and_the_folder_stays(tmp_path):
     cfg = Config(run_dir=str(tmp_path))
     claim(cfg)

@@ -70,7 +70,8 @@ def train(cfg: Config, console: Console, *, stop_after: int | None = None) -> Re
     made = made_of(cfg, data)
     lock = writer_first(lambda: claim_run_dir(cfg, made, console.print))
     with ExitStack() as stack, _sigterm_noted() as noted, _errors_told(cfg):
-        stack.callback(lock.release if lock else lambda: None)
+        if lock:
+            stack.callback(lock.release)
         rows, state = train_epochs(run, placed, console, stop_after or run.epochs, noted)
         if noted():
             done = f"{len(rows)} of {run.epochs} epochs are saved"
@@ -189,20 +190,17 @@ def _errors_told(cfg: Config) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        once = ADVICE.get(error.errno or 0, "that is mended")
-        raise Stopped(
-            f"{cfg.run_dir}: {error}; what was saved stands, and once {once} the same command goes "
-            "on",
-            1,
-        ) from error
+        raise _stopped(cfg, str(error), ADVICE.get(error.errno or 0, "that is mended")) from error
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise Stopped(
-            f"{cfg.run_dir}: no memory is left on the device: {str(error).splitlines()[0]}; what "
-            "was saved stands, and once there is memory the same command goes on",
-            1,
-        ) from error
+        what = f"no memory is left on the device: {str(error).splitlines()[0]}"
+        raise _stopped(cfg, what, "there is memory") from error
+
+
+def _stopped(cfg: Config, what: str, once: str) -> Stopped:
+    saved = f"what was saved stands, and once {once} the same command goes on"
+    return Stopped(f"{cfg.run_dir}: {what}; {saved}", 1)
 
 
 ADVICE = {  # when the same command goes on
