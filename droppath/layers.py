@@ -46,6 +46,19 @@ class Summary:
         return "\n".join(lines if self.layers else [*lines, "no layer drops paths"])
 
 
+def what_skips(layer: Any, is_block: bool, why_not: str) -> str:
+    """Return what a layer skips, or why nothing, for the table.
+
+    is_block: whether it is a DropPathResidual. why_not: of its rate or mode, where it may skip.
+    """
+    if not is_block and layer.why_masked is None:
+        return "no: see skip_dropped"
+    skip_false = "skip=False" if is_block and layer.skip is False else ""
+    if reason := layer.why_masked or skip_false or why_not:
+        return f"no: {reason}"
+    return "all or nothing" if layer.mode == "batch" else "rows that are dropped"
+
+
 def in_order(paths: Iterable[str], layers: Sequence[str]) -> list[str]:
     """Return `layers`, a list of paths; raise ValueError unless it has each of `paths` once.
 

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from droppath.places import Arguments, Place, by_place
 from droppath_flax.hooked import WATCH
-from droppath_flax.hooks import Arguments, Begins, Follows, Place, Run, Skipped, named_arguments
+from droppath_flax.hooks import Begins, Follows, Run, Skipped, named_arguments
 from droppath_flax.modules import DropPath, DropPathResidual
 from droppath_flax.order import Path, modules_of
 from droppath_flax.trial import is_node, shown, stand_in
@@ -43,8 +44,7 @@ class Call:
     @property
     def places(self) -> dict[Place, Any]:
         """The arguments by their places."""
-        args, kwargs = self.given
-        return dict([*enumerate(args), *kwargs.items()])
+        return by_place(self.given)
 
     @property
     def drop_calls(self) -> list[int]:

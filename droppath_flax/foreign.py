@@ -4,11 +4,13 @@ A layer is known by the name of its class. Not seen: nnx.Dropout with broadcast_
 any dropout, and functions.
 """
 
+from collections.abc import Mapping
+
 from flax import nnx
 
-from droppath_flax.layers import check_module, dotted
+from droppath_flax.layers import dotted
 from droppath_flax.modules import DropPath
-from droppath_flax.order import modules_of
+from droppath_flax.order import Path
 
 
 def is_theirs(module: nnx.Module) -> bool:
@@ -18,10 +20,9 @@ def is_theirs(module: nnx.Module) -> bool:
     return named and not isinstance(module, DropPath)
 
 
-def check_draws(model: nnx.Module) -> None:
-    """Raise unless all that is seen to draw in model is a DropPath of ours."""
-    check_module(model)
-    for path, module in modules_of(model).items():
+def check_draws(modules: Mapping[Path, nnx.Module]) -> None:
+    """Raise unless all that is seen to draw, of a model's modules, is a DropPath of ours."""
+    for path, module in modules.items():
         if is_theirs(module):
             raise ValueError(
                 f"model must hold DropPaths of droppath_flax, got {type(module).__name__} at "

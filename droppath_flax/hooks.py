@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx
 
 from droppath.arguments import check_axis
+from droppath.places import Arguments, Place, argument_at, replaced
 from droppath_flax.functional import is_zero
 from droppath_flax.masks import Draw, Offset, check_rate
 from droppath_flax.modules import DropPath
@@ -25,11 +26,9 @@ from droppath_flax.order import Path
 from droppath_flax.residual import rows_of_branch
 from droppath_flax.spread import Begun
 
-Place: TypeAlias = int | str  # of an argument: an index, or the keyword
 SKIPPED = "skipped_branches"  # the attribute of a block that says what its modules do
 Array: TypeAlias = jax.Array | np.ndarray
 Run: TypeAlias = Callable[..., Any]  # a module's own forward
-Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Begins:
     def __call__(
         self, frame: "Frame", module: nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments:
-        drop, x = module_at(frame.block, self.drop), _at(args, kwargs, self.at)
+        drop, x = module_at(frame.block, self.drop), argument_at(args, kwargs, self.at)
         if not isinstance(drop, DropPath) or not isinstance(x, jax.Array | np.ndarray):
             return args, kwargs
         frame.begun.pop(self.drop, None)
@@ -59,7 +58,7 @@ class Begins:
         frame.begun[self.drop] = begun, named
         args, kwargs = _gathered(begun, args, kwargs, self.per_sample)
         axis = check_axis(drop.axis, x.shape, x.dtype.name)
-        return _replaced(args, kwargs, self.at, begun.take(x, axis))
+        return replaced(args, kwargs, self.at, begun.take(x, axis))
 
 
 @dataclass(frozen=True)
@@ -156,30 +155,17 @@ def named_arguments(run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return {**bound.arguments, **kwargs}
 
 
-def _at(args: tuple[Any, ...], kwargs: Mapping[str, Any], at: Place) -> Any:
-    if isinstance(at, str):
-        return kwargs.get(at)
-    return args[at] if at < len(args) else None
-
-
-def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], at: Place, value: Any) -> Arguments:
-    """Return the arguments with another value at a place."""
-    if isinstance(at, str):
-        return args, {**kwargs, at: value}
-    return (*args[:at], value, *args[at + 1 :]), kwargs
-
-
 def _gathered(
     begun: Begun, args: tuple[Any, ...], kwargs: dict[str, Any], places: tuple[Place, ...]
 ) -> Arguments:
     """Return the arguments with the rows of those, at these places, that have the batch."""
     for place in places:
-        value = _at(args, kwargs, place)
+        value = argument_at(args, kwargs, place)
         if type(value) in (tuple, list):  # the tables of rotary embeddings, say
             each = (begun.take(v, 0) if _is_batch(v, begun) else v for v in value)
-            args, kwargs = _replaced(args, kwargs, place, type(value)(each))
+            args, kwargs = replaced(args, kwargs, place, type(value)(each))
         elif _is_batch(value, begun):
-            args, kwargs = _replaced(args, kwargs, place, begun.take(value, 0))
+            args, kwargs = replaced(args, kwargs, place, begun.take(value, 0))
     return args, kwargs
 
 

@@ -15,8 +15,9 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from droppath_flax.foreign import check_draws
-from droppath_flax.layers import layers_of
+from droppath_flax.layers import check_module, layers_of
 from droppath_flax.masks import Offset, as_key, check_first_row
+from droppath_flax.order import modules_of
 from droppath_flax.streams import LayerKey
 
 
@@ -62,8 +63,10 @@ def keyed(
     ...     model(jnp.ones(4))
     Array([4., 4., 0., 0.], dtype=float32)
     """
-    check_draws(model)
-    counted = list(layers_of(model, layers).values())
+    check_module(model)
+    modules = modules_of(model)
+    check_draws(modules)
+    counted = list(layers_of(model, layers, modules).values())
     typed = as_key(key)
     first = check_first_row(offset, 0, 1)
     before = [layer.rngs for layer in counted]

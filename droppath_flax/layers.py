@@ -1,6 +1,6 @@
 """The DropPaths of a model by their paths, in the order in which they count."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flax import nnx
 
@@ -9,18 +9,26 @@ from droppath_flax.modules import DropPath
 from droppath_flax.order import Path, modules_of
 
 
-def layers_of(model: nnx.Module, layers: Sequence[str] | None = None) -> dict[str, DropPath]:
+def layers_of(
+    model: nnx.Module,
+    layers: Sequence[str] | None = None,
+    modules: Mapping[Path, nnx.Module] | None = None,
+) -> dict[str, DropPath]:
     """Return the DropPaths of a model by their paths, in the order of their definition.
 
-    layers: their paths in another order. Raises ValueError unless it has each of them once, for
-    what is no module, and if there is no DropPath.
+    layers: their paths in another order. modules: the model's, where they are known. Raises
+    ValueError unless it has each of them once, for what is no module, and if there is no DropPath.
     """
     check_module(model)
-    held = modules_of(model).items()
-    found = {dotted(path): module for path, module in held if isinstance(module, DropPath)}
+    found = drops_of(modules_of(model) if modules is None else modules)
     if not found:
         raise ValueError("model must hold a DropPath of droppath_flax, got none")
     return found if layers is None else {path: found[path] for path in in_order(found, layers)}
+
+
+def drops_of(modules: Mapping[Path, nnx.Module]) -> dict[str, DropPath]:
+    """Return those modules that are DropPaths, with their paths as texts."""
+    return {dotted(path): m for path, m in modules.items() if isinstance(m, DropPath)}
 
 
 def dotted(path: Path) -> str:

@@ -15,6 +15,7 @@ from functools import cache
 from types import FunctionType
 from typing import Any, TypeAlias
 
+import jax
 from flax import nnx
 
 Path: TypeAlias = tuple[int | str, ...]  # from a model to a module of it
@@ -27,10 +28,7 @@ GRAPH: dict[str, Any] = (
 
 def modules_of(model: nnx.Module) -> dict[Path, nnx.Module]:
     """Return the modules of a model, itself included, by their paths; a shared one once."""
-    found = {path: node for path, node in _walk(model, (), set()) if isinstance(node, nnx.Module)}
-    known = set(map(id, found.values()))
-    others: Any = nnx.iter_modules(model, **GRAPH)  # of containers that only Flax can look into
-    return found | {path: module for path, module in others if id(module) not in known}
+    return {path: node for path, node in _walk(model, (), set()) if isinstance(node, nnx.Module)}
 
 
 def _walk(node: Any, path: Path, seen: set[int]) -> Iterator[tuple[Path, Any]]:
@@ -39,20 +37,31 @@ def _walk(node: Any, path: Path, seen: set[int]) -> Iterator[tuple[Path, Any]]:
     seen.add(id(node))
     yield path, node
     for name, child in _children(node):
-        if isinstance(child, nnx.Pytree | list | tuple | dict):
+        if isinstance(child, nnx.Pytree) or _is_container(child):
             yield from _walk(child, (*path, name), seen)
+
+
+def _is_container(value: Any) -> bool:
+    """Return whether JAX looks into a value; a variable of Flax holds arrays alone."""
+    if isinstance(value, jax.Array | str | int | float | nnx.Variable):
+        return False
+    return not jax.tree_util.all_leaves([value])
 
 
 def _children(node: Any) -> list[tuple[Any, Any]]:
     if isinstance(node, list | tuple | nnx.List):
         return list(enumerate(node))
-    held = node if isinstance(node, dict) else vars(node)
+    if not isinstance(node, dict | nnx.Pytree):  # a dataclass that is registered, say
+        given = jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda value: value is not node)
+        return [(jax.tree_util.keystr(path, simple=True), value) for path, value in given]
     of: Any = type(node)
-    assigned = {} if isinstance(node, dict) else _assigned(of)
+    held, assigned = (node, {}) if isinstance(node, dict) else (vars(node), _assigned(of))
 
     def place(name: Any) -> tuple[int, list[Any]]:
+        if name in assigned:
+            return assigned[name], []
         parts = re.split(r"(\d+)", str(name))  # texts and digits by turns
-        return assigned.get(name, len(assigned)), [int(p) if p.isdecimal() else p for p in parts]
+        return len(assigned), [int(p) if p.isdecimal() else p for p in parts]
 
     return [(name, held[name]) for name in sorted(held, key=place)]
 

@@ -128,6 +128,21 @@ def test_a_layer_that_two_parts_share_counts_once_where_it_is_first(model):
     assert shared.drop_prob == 0.11
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Registered:
+    drop: DropPath
+    rest: tuple[DropPath, ...]
+
+
+def test_modules_in_containers_of_jax_are_found(model):
+    model.held = nnx.data({"b": Registered(DropPath(), (DropPath(),)), "a": [DropPath()]})
+    want = ["held.a.0", "held.b.drop", "held.b.rest.0"]
+    assert list(layers_of(model)) == [*ORDER, *want]
+    flax = {id(module) for _, module in nnx.iter_modules(model, graph=True)}
+    assert {id(module) for module in modules_of(model).values()} == flax
+
+
 def test_all_modules_are_found_once(model):
     flax = {id(module) for _, module in nnx.iter_modules(model, graph=True)}
     assert {id(module) for module in modules_of(model).values()} == flax

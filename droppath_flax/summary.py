@@ -8,11 +8,11 @@ from typing import Any, cast
 import jax
 from flax import nnx
 
-from droppath.layers import Layer, Summary
+from droppath.layers import Layer, Summary, what_skips
 from droppath_flax.foreign import is_theirs
 from droppath_flax.functional import is_zero
 from droppath_flax.keyed import keyed
-from droppath_flax.layers import check_module, dotted, layers_of
+from droppath_flax.layers import check_module, dotted, drops_of, layers_of
 from droppath_flax.modules import DropPath, DropPathResidual
 from droppath_flax.order import modules_of
 from droppath_flax.streams import LayerKey
@@ -41,8 +41,7 @@ def summary(model: nnx.Module, *example: Any, **kwargs: Any) -> Summary:
     check_module(model)
     modules = modules_of(model)
     theirs = [(path, m) for path, m in modules.items() if is_theirs(m)]
-    holds_ours = any(isinstance(module, DropPath) for module in modules.values())
-    ours = layers_of(model) if holds_ours else {}
+    ours = drops_of(modules)
     calls = _counted(model, example, kwargs) if ours and (example or kwargs) else {}
     lines = [
         Layer(of or "model", kind(m), _rate(m), m.mode, calls.get(of), _skips(m))
@@ -65,19 +64,11 @@ def _rate(layer: DropPath) -> float | None:
 
 
 def _skips(layer: DropPath) -> str:
-    if not isinstance(layer, DropPathResidual) and layer.why_masked is None:
-        return "no: see skip_dropped"
-    if layer.why_masked:
-        return f"no: {layer.why_masked}"
-    if isinstance(layer, DropPathResidual) and layer.skip is False:
-        return "no: skip=False"
-    if layer.mode == "row":
-        return "no: mode is 'row'"
+    why_not = "the rate is 0" if is_zero(layer.drop_prob) else ""
     if isinstance(layer.drop_prob, jax.Array) and layer.mode == "balanced":
-        return "no: the rate is a JAX array"
-    if is_zero(layer.drop_prob):
-        return "no: the rate is 0"
-    return "all or nothing" if layer.mode == "batch" else "rows that are dropped"
+        why_not = "the rate is a JAX array"
+    why_not = "mode is 'row'" if layer.mode == "row" else why_not
+    return what_skips(layer, isinstance(layer, DropPathResidual), why_not)
 
 
 def _counted(model: nnx.Module, example: Any, kwargs: Any) -> dict[str, int]:

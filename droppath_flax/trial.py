@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from droppath.places import Arguments
 from droppath_flax.hooked import hook
-from droppath_flax.hooks import Arguments
 from droppath_flax.modules import DropPath
 from droppath_flax.order import GRAPH, modules_of
 

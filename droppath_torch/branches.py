@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from droppath_torch.hooks import Arguments, Begins, Follows, Place
+from droppath.places import Arguments, Place, by_place
+from droppath_torch.hooks import Begins, Follows
 from droppath_torch.modules import DropPath, DropPathResidual
 
 
@@ -29,8 +30,7 @@ class Call:
     @property
     def places(self) -> dict[Place, Any]:
         """The arguments by their places."""
-        args, kwargs = self.given
-        return dict([*enumerate(args), *kwargs.items()])
+        return by_place(self.given)
 
     @property
     def drop_calls(self) -> list[int]:

@@ -6,22 +6,19 @@ same model, so that a deep copy or a pickle of the model has its own. Not here: 
 begins (branches.py), whether it may be skipped (proof.py).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import Tensor, nn
 
 from droppath.arguments import check_axis
+from droppath.places import Arguments, Place, argument_at, replaced
 from droppath_torch.arrays import dtype_text, in_backward, is_compiling
 from droppath_torch.functional import draws_nothing
 from droppath_torch.masks import Draw, check_rate
 from droppath_torch.modules import DropPath
 from droppath_torch.residual import rows_of_branch
 from droppath_torch.spread import Begun
-
-Place: TypeAlias = int | str  # of an argument: an index, or the keyword
-Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass
@@ -72,7 +69,7 @@ class Begins:
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments | None:
-        drop, x = self.drop, _at(args, kwargs, self.at)
+        drop, x = self.drop, argument_at(args, kwargs, self.at)
         # a recomputed segment may lie within the block
         is_open = drop.is_open or (not is_compiling() and in_backward())
         if not is_open or not isinstance(x, Tensor):
@@ -82,7 +79,7 @@ class Begins:
             return None
         axis = check_axis(drop.axis, x.shape, dtype_text(x))
         args, kwargs = _gathered(begun, args, kwargs, self.per_sample)
-        return _replaced(args, kwargs, self.at, begun.take(x, axis))
+        return replaced(args, kwargs, self.at, begun.take(x, axis))
 
 
 @dataclass
@@ -141,30 +138,17 @@ def unhook(model: nn.Module) -> None:
             vars(module).pop("begun", None)
 
 
-def _at(args: tuple[Any, ...], kwargs: Mapping[str, Any], at: Place) -> Any:
-    if isinstance(at, str):
-        return kwargs.get(at)
-    return args[at] if at < len(args) else None
-
-
-def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], at: Place, value: Any) -> Arguments:
-    """Return the arguments with another value at a place."""
-    if isinstance(at, str):
-        return args, {**kwargs, at: value}
-    return (*args[:at], value, *args[at + 1 :]), kwargs
-
-
 def _gathered(
     begun: Begun, args: tuple[Any, ...], kwargs: dict[str, Any], places: list[Place]
 ) -> Arguments:
     """Return the arguments with the rows of those, at these places, that have the batch."""
     for place in places:
-        value = _at(args, kwargs, place)
+        value = argument_at(args, kwargs, place)
         if isinstance(value, tuple | list):  # the tables of rotary embeddings, say
             each = (begun.take(v, 0) if _is_batch(v, begun) else v for v in value)
-            args, kwargs = _replaced(args, kwargs, place, type(value)(each))
+            args, kwargs = replaced(args, kwargs, place, type(value)(each))
         elif _is_batch(value, begun):
-            args, kwargs = _replaced(args, kwargs, place, begun.take(value, 0))
+            args, kwargs = replaced(args, kwargs, place, begun.take(value, 0))
     return args, kwargs
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from droppath.layers import Layer, Summary
+from droppath.layers import Layer, Summary, what_skips
 from droppath_torch.arguments import check_module
 from droppath_torch.foreign import functions_of, is_place, is_theirs
 from droppath_torch.functional import is_zero
@@ -53,17 +53,9 @@ def summary(model: nn.Module, *example: Any, **kwargs: Any) -> Summary:
 
 
 def _skips(layer: DropPath) -> str:
-    if not isinstance(layer, DropPathResidual) and layer.why_masked is None:
-        return "no: see skip_dropped"
-    if layer.why_masked:
-        return f"no: {layer.why_masked}"
-    if isinstance(layer, DropPathResidual) and layer.skip is False:
-        return "no: skip=False"
-    if isinstance(layer.drop_prob, Tensor):
-        return "no: the rate is a tensor"
-    if is_zero(layer.drop_prob):
-        return "no: the rate is 0"
-    return "all or nothing" if layer.mode == "batch" else "rows that are dropped"
+    why_not = "the rate is 0" if is_zero(layer.drop_prob) else ""
+    why_not = "the rate is a tensor" if isinstance(layer.drop_prob, Tensor) else why_not
+    return what_skips(layer, isinstance(layer, DropPathResidual), why_not)
 
 
 def _counted(model: nn.Module, example: Any, kwargs: Any) -> dict[nn.Module, int]:

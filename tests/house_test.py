@@ -142,6 +142,7 @@ FLAX_ONLY = {
     },
     "layers": {
         "dotted": "a path in NNX is a tuple",
+        "drops_of": "a walk over NNX's modules is ours, and is made once",
         "check_module": "in PyTorch it stands with the other checks of arguments.py",
     },
     "summary": {
