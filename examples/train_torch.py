@@ -25,8 +25,9 @@ from torch.nn.functional import avg_pool2d, cross_entropy, pad, relu
 import droppath
 from droppath.random import Words
 from droppath_torch import DropPathResidual, keyed
-from examples.train_flax.config import PRESETS, STREAMS, Config
+from examples.train_flax.config import STREAMS, Config
 from examples.train_flax.data import Images, load
+from examples.train_flax.presets import PRESETS
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,8 +14,9 @@ import torch
 import droppath
 from examples import train_torch
 from examples.train_flax import step as flax_step
-from examples.train_flax.config import PRESETS, STREAMS
+from examples.train_flax.config import STREAMS
 from examples.train_flax.data import load
+from examples.train_flax.presets import PRESETS
 from examples.train_torch import BatchNorm, ResNet, load_weights, permutation, randint
 
 CFG = dataclasses.replace(PRESETS["smoke"], devices=1, shift=2)

@@ -26,9 +26,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from examples import train_torch
-from examples.train_flax.config import PRESETS, Config, DType
+from examples.train_flax.config import Config, DType
 from examples.train_flax.data import Data, load
 from examples.train_flax.model import layer_rates, title
+from examples.train_flax.presets import PRESETS
 from examples.train_flax.resnet import ResNet
 from examples.train_flax.step import begin, evaluate, fresh_state, train_epoch
 

@@ -11,8 +11,8 @@ from torch import nn, optim
 
 import droppath
 from examples import train_torch, twins
-from examples.train_flax.config import PRESETS
 from examples.train_flax.data import load
+from examples.train_flax.presets import PRESETS
 from examples.twins import PAIRS, Trained, agreeing_steps, differences, main, nudge
 
 CFG = dataclasses.replace(PRESETS["smoke"], devices=1, steps=10)  # one epoch

@@ -43,7 +43,7 @@ MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's pa
     "examples/": "numpy jax flax optax orbax sklearn matplotlib rich tensorboardX filelock scipy"
     " droppath droppath_flax examples",
     "examples/train_torch.py": "numpy torch droppath droppath_torch"
-    " examples.train_flax.config examples.train_flax.data",
+    " examples.train_flax.config examples.train_flax.presets examples.train_flax.data",
     "examples/twins.py": "numpy jax flax torch matplotlib examples",
     "examples/ported_vit.py": "numpy jax flax optax torch timm sklearn droppath droppath_torch"
     " droppath_flax",

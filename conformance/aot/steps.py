@@ -19,9 +19,10 @@ from jax.sharding import AxisType
 from conformance.aot.program import Program
 from conformance.aot.targets import Target
 from examples.train_flax import step
-from examples.train_flax.config import PRESETS, Config
+from examples.train_flax.config import Config
 from examples.train_flax.data import Images
 from examples.train_flax.devices import shardings
+from examples.train_flax.presets import PRESETS
 
 SHARE = 500  # images of one device: more than a TPU holds on its chip; of a vit's group half run
 STEPS = 1  # in one call: the images lie whole on each device, enough for all

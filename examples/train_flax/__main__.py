@@ -8,7 +8,8 @@ from examples.train_flax.extra import needs_extra
 with needs_extra("example", __name__):
     from rich.console import Console
 
-    from examples.train_flax.config import Config, command
+    from examples.train_flax.command import command
+    from examples.train_flax.config import Config
     from examples.train_flax.devices import is_writer, start
     from examples.train_flax.loop import train
 

@@ -24,7 +24,8 @@ with needs_extra("example", __name__):
     from rich.table import Table
     from scipy.stats import t
 
-    from examples.train_flax.config import Config, Refused, command
+    from examples.train_flax.command import command
+    from examples.train_flax.config import Config, Refused
     from examples.train_flax.devices import is_writer, start
     from examples.train_flax.loop import Result, train
     from examples.train_flax.metrics import images_per_second, mean_skipped, seconds_a_step

@@ -1,16 +1,11 @@
-"""The configuration of a run: a frozen dataclass, and its command line.
+"""The configuration of a run: a frozen dataclass.
 
 A field of `Config` is an option of the command line, an entry of config.json and nothing else. Not
 here: any default that depends on the machine.
 """
 
-import argparse
 import dataclasses
-import shlex
-import sys
-from collections.abc import Callable, Sequence
-from types import NoneType
-from typing import Any, Literal, TypeAlias, get_args, get_origin
+from typing import Any, Literal, TypeAlias
 
 import droppath
 from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at, check_word
@@ -151,138 +146,3 @@ class Config:
                 raise ValueError(f"heads must divide the width of {self.width}, got {self.heads}")
         elif self.depth < 8 or self.depth % 6 != 2:
             raise ValueError(f"depth must be 6n + 2 with n at least 1, got {self.depth}")
-
-
-RESNET110 = Config(  # Huang et al. 2016, section 4, and their code
-    run_dir="runs/resnet110",
-    data_dir="data/cifar-10-batches-bin",
-    validation=5000,
-    network="resnet",
-    depth=110,
-    drop_path_rate=0.5,
-    rule="paper",
-    mode="batch",
-    scale_at="eval",
-    epochs=500,
-    batch=128,
-    schedule="steps",
-    weight_decay=1e-4,
-    shift=4,
-    flip=True,
-    pixel_mean=True,
-)
-
-PRESETS = {
-    "digits": Config(),  # about 1 % test error in a minute on 2 CPU cores
-    "fashion-mnist": Config(  # a small network, for a CPU
-        run_dir="runs/fashion-mnist",
-        data_dir="data/fashion-mnist",
-        depth=14,
-        width=8,
-        drop_path_rate=0.1,
-        epochs=3,
-        batch=128,
-        flip=True,
-        checkpoint_every=1,
-    ),
-    "resnet110": RESNET110,
-    "resnet110-row": dataclasses.replace(
-        RESNET110, run_dir="runs/resnet110-row", mode="row", scale_at="train"
-    ),
-    "vit": Config(
-        run_dir="runs/vit",
-        data_dir="data/cifar-10-batches-bin",
-        network="vit",
-        depth=9,
-        width=192,
-        mode="balanced",
-        groups=8,
-        epochs=100,
-        batch=256,
-        optimizer="adamw",
-        learning_rate=1e-3,
-        warmup_epochs=5,
-        weight_decay=0.05,
-        shift=4,
-        flip=True,
-    ),
-    "smoke": Config(  # the tests': learns something, in seconds
-        run_dir="runs/smoke", depth=8, width=4, epochs=4, batch=128, checkpoint_every=1
-    ),
-}
-
-
-def parse(
-    argv: Sequence[str] | None = None, doc: str = "`python -m examples.train_flax`"
-) -> Config:
-    """Return the config of a command line: a preset, and the fields that differ from it.
-
-    doc: of the command, which it begins with in backticks.
-    """
-    prog = doc.split("`")[1].partition(" [")[0]
-    parser = _Parser(prog, description=doc.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument(
-        "--preset", choices=PRESETS, default="digits", help="what the other options start from"
-    )
-    for field in dataclasses.fields(Config):
-        _add_option(parser, field)
-    given = vars(parser.parse_args(argv))
-    try:
-        return dataclasses.replace(PRESETS[given.pop("preset")], **given)
-    except ValueError as error:
-        raise Refused(str(error)) from error
-
-
-def command_line(cfg: Config) -> str:
-    """Return the command that trains by a config, with the options that are not the default's."""
-    words, default = ["python", "-m", "examples.train_flax"], Config()
-    for field in dataclasses.fields(Config):
-        value, flag = getattr(cfg, field.name), field.name.replace("_", "-")
-        if value == getattr(default, field.name):
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            words += [f"--{flag}", str(value)]
-    return shlex.join(words)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise Refused(message)
-
-
-def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
-    kind: Any = field.type
-    if NoneType in get_args(kind):
-        kind = get_args(kind)[0]
-    how: dict[str, Any] = {"type": kind}
-    if kind is bool:
-        how = {"action": argparse.BooleanOptionalAction}
-    elif get_origin(kind) is Literal:
-        how = {"choices": get_args(kind)}
-    parser.add_argument(
-        f"--{field.name.replace('_', '-')}",
-        default=argparse.SUPPRESS,  # so that the preset's value stays
-        help=f"{field.metadata['help']} (digits: {field.default})",
-        **how,
-    )
-
-
-def command(run: Callable[[Config], Any], argv: Sequence[str] | None, doc: str) -> int:
-    """Run a command line and return its exit code: 0, 2 if refused, 130 if interrupted.
-
-    A run that stopped has its own: 0 if it was told to and saved, 1 if it failed.
-    """
-    try:
-        run(parse(argv, doc))
-    except Refused as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return stopped.code
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    return 0

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from examples.train_flax.config import PRESETS, Config, Refused
+from examples.train_flax.config import Config, Refused
 from examples.train_flax.data import load, read_digits
+from examples.train_flax.presets import PRESETS
 
 GOOD = {
     "x_train": np.full((12, 8, 8, 3), 7, np.uint8),

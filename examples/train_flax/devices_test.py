@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from examples.train_flax import devices
-from examples.train_flax.config import PRESETS, Config, Refused
+from examples.train_flax.config import Config, Refused
 from examples.train_flax.data import load
+from examples.train_flax.presets import PRESETS
 from examples.train_flax.step import begin, fresh_state, train_epoch
 
 SMOKE = dataclasses.replace(PRESETS["smoke"], steps=8)

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from examples.train_flax.__main__ import main
-from examples.train_flax.config import PRESETS, Config, Refused, parse
+from examples.train_flax.command import parse
+from examples.train_flax.config import Config, Refused
 from examples.train_flax.data import load
 from examples.train_flax.folder import claim_run_dir, made_of
+from examples.train_flax.presets import PRESETS
 
 MADE = {"data": "d1", "code": "c1", "versions": {"jax": "0.10.2"}, "devices": 1}
 

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from examples.train_flax import loop
-from examples.train_flax.config import PRESETS, Config
+from examples.train_flax.config import Config
 from examples.train_flax.loop_test import assert_same_run
 from examples.train_flax.metrics_test import read_rows
+from examples.train_flax.presets import PRESETS
 
 KILLS = 20
 

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from examples.train_flax import loop
 from examples.train_flax.__main__ import main
-from examples.train_flax.config import PRESETS, Config, Refused
+from examples.train_flax.config import Config, Refused
 from examples.train_flax.metrics_test import read_rows
+from examples.train_flax.presets import PRESETS
 
 TIMES = {"images_per_s": 0.0, "seconds": 0.0}
 

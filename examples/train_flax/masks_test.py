@@ -8,9 +8,10 @@ import pytest
 
 import droppath
 from droppath_flax import keep_mask
-from examples.train_flax.config import PRESETS, STREAMS
+from examples.train_flax.config import STREAMS
 from examples.train_flax.masks import depths, kept, skipped_share
 from examples.train_flax.model import layer_rates
+from examples.train_flax.presets import PRESETS
 from examples.train_flax.step import stream
 
 CFG = dataclasses.replace(PRESETS["smoke"], drop_path_rate=0.9)

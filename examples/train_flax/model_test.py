@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples.train_flax.config import PRESETS
 from examples.train_flax.model import build_model, layer_rates, title
+from examples.train_flax.presets import PRESETS
 
 KEY = jax.random.key(5)
 TINY = {

@@ -9,9 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from examples.train_flax import plots
-from examples.train_flax.config import PRESETS
 from examples.train_flax.metrics import Row
 from examples.train_flax.plots import draw_depths, draw_errors, draw_run
+from examples.train_flax.presets import PRESETS
 
 CFG = dataclasses.replace(PRESETS["smoke"], drop_path_rate=0.9)
 ROWS = [

@@ -17,7 +17,8 @@ from typing import Any
 import jax
 
 import droppath
-from examples.train_flax.config import Config, command_line
+from examples.train_flax.command import command_line
+from examples.train_flax.config import Config
 from examples.train_flax.files import write_whole
 from examples.train_flax.metrics import (
     Row,

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from examples.train_flax.config import PRESETS
 from examples.train_flax.plots_test import ROWS
+from examples.train_flax.presets import PRESETS
 from examples.train_flax.report import Facts, mean_and_deviation, table, write_report
 
 

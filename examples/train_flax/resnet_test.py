@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 
 import droppath
-from examples.train_flax.config import PRESETS
 from examples.train_flax.model import build_model, layer_rates
+from examples.train_flax.presets import PRESETS
 from examples.train_flax.resnet import (
     Block,
     convolve,

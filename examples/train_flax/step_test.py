@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 import droppath
-from examples.train_flax.config import PRESETS
 from examples.train_flax.data import Images, load
+from examples.train_flax.presets import PRESETS
 from examples.train_flax.step import (
     STREAMS,
     abstract_state,

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 import droppath
-from examples.train_flax.config import PRESETS
 from examples.train_flax.model import build_model
+from examples.train_flax.presets import PRESETS
 from examples.train_flax.vit import Mlp, patches
 
 CFG = dataclasses.replace(

@@ -8,7 +8,9 @@ import pytest
 
 from examples.train_flax import compare
 from examples.train_flax.__main__ import main
-from examples.train_flax.config import PRESETS, Config, command_line, parse
+from examples.train_flax.command import command_line, parse
+from examples.train_flax.config import Config
+from examples.train_flax.presets import PRESETS
 
 
 def test_no_argument_is_the_digits_preset():
