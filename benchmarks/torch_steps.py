@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from math import isqrt
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch.nn import functional
 
 from benchmarks.cases import METHODS, Block, Case
 from benchmarks.measure import Step
+from benchmarks.torch_compiled import compiled
 from benchmarks.torch_methods import RAGGED, op, peers, realised_rate, residual
 
 
@@ -42,7 +42,7 @@ class TorchSetup:
         model = stack(case, method).to(self.place, self.dtype)
         x = torch.randn(_shape(case), device=self.place, dtype=self.dtype, requires_grad=True)
         dy, inputs = torch.randn_like(x), [x, *model.parameters()]
-        forward = _compiled(model) if self.compiled else model
+        forward = compiled(model) if self.compiled else model
 
         def run() -> None:  # a branch that is dropped for the whole batch has no gradient
             torch.autograd.grad(forward(x), inputs, dy, allow_unused=True)
@@ -58,12 +58,6 @@ class TorchSetup:
     def realised_rate(self, method: str, drop_prob: float, batch: int, draws: int) -> float:
         """Return the share of samples dropped; compiling does not change it."""
         return realised_rate(method, drop_prob, batch, draws)
-
-
-def _compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return model compiled for itself; else all methods would share one code's eight programs."""
-    compiler: Any = torch.compile  # whose types, in 2.13, leave isolate_recompiles out
-    return cast(nn.Module, compiler(model, fullgraph=True, dynamic=False, isolate_recompiles=True))
 
 
 def stack(case: Case, method: str) -> nn.Module:

@@ -6,11 +6,10 @@ The four steps run in one process by turns, as in benchmarks/measure.py.
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from benchmarks.child import Say
 from benchmarks.measure import hold_memory, interleave, median_ratio
@@ -18,6 +17,7 @@ from benchmarks.models.listed import THREADS, Model
 from benchmarks.models.rows import Point
 from benchmarks.models.torch_build import build, inputs
 from benchmarks.models.torch_step import set_same_rate, step
+from benchmarks.torch_compiled import compiled
 from droppath import kept_capacity
 from droppath_torch import DropPath, convert, skip_dropped
 
@@ -33,7 +33,7 @@ def point(model: Model, p: float, seconds: float, say: Say) -> Point:
     skip_dropped(ours, **batch)
     set_same_rate(masked, ours, p)
     models = {"masked": masked, "ours": ours}
-    models |= {f"{name} compiled": _compiled(module) for name, module in models.items()}
+    models |= {f"{name} compiled": compiled(module) for name, module in models.items()}
     runs: dict[str, Callable[[], object]] = {
         name: partial(step, module, batch) for name, module in models.items()
     }
@@ -46,10 +46,3 @@ def point(model: Model, p: float, seconds: float, say: Say) -> Point:
         rows=float(np.mean([kept_capacity(rate, model.batch) / model.batch for rate in rates])),
         rounds=len(times["ours"]),
     )
-
-
-def _compiled(module: nn.Module) -> nn.Module:
-    """Return a module compiled for itself, as benchmarks/torch_steps.py has it."""
-    compiler: Any = torch.compile  # whose types, in 2.13, leave isolate_recompiles out
-    made = compiler(module, fullgraph=True, dynamic=False, isolate_recompiles=True)
-    return cast(nn.Module, made)
