@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.cases import MASKED, METHODS, Case, on_cpu, on_cuda, quick
+from benchmarks.cases import COMPILED, MASKED, METHODS, Case, on_cpu, on_cuda, quick
 from benchmarks.child import Failed, in_child
 from benchmarks.machine import facts
 from benchmarks.plots import draw
@@ -124,29 +124,41 @@ def _parser() -> Parser:
     add("--quick", action="store_true", help="small sizes: shows that all of it runs")
     add("--only", nargs="+", default=[], metavar="NAME", help="groups of cases, such as vit-small")
     add("--methods", nargs="+", default=list(METHODS), metavar="NAME", help="fewer, sampled better")
+    add("--setups", nargs="+", default=list(COMPILED), metavar="NAME", help="such as flax")
+    add("--rates", nargs="+", default=[], type=float, metavar="P", help="of the grid's, fewer")
     add("--seconds", type=float, help="of timed rounds a case, by default 20; 2 if quick")
     add("--json", type=Path, metavar="FILE", help="by default benchmarks/results/DEVICE.json")
     return parser
 
 
 def _chosen(options: argparse.Namespace) -> list[Case]:
-    """Return the cases of the grid, of the groups and methods that are asked for."""
+    """Return the cases of the grid, of the groups, methods, setups and rates asked for."""
     grid = on_cuda if options.device == "cuda" else on_cpu
     cases = quick() if options.quick else grid()
     groups = list(dict.fromkeys(case.group for case in cases))
-    for name in options.only:
-        if name not in groups:
-            raise Refused(f"--only must name one of {', '.join(groups)}, got {name}")
-    for name in options.methods:
-        if name not in METHODS:
-            raise Refused(f"--methods must name one of {', '.join(METHODS)}, got {name}")
+    rates = sorted({case.drop_prob for case in cases})
+    known: dict[str, list[Any]] = {
+        "only": groups,
+        "methods": list(METHODS),
+        "setups": list(COMPILED),
+        "rates": rates,
+    }
+    for option, names in known.items():
+        for name in getattr(options, option):
+            if name not in names:
+                listed = ", ".join(map(str, names))
+                raise Refused(f"--{option} must name one of {listed}, got {name}")
     if options.seconds is not None and not options.seconds > 0:
         raise Refused(f"--seconds must be above 0, got {options.seconds}")
     wanted = {MASKED, *options.methods}  # ratios are to masking
     return [
-        replace(case, methods=tuple(name for name in case.methods if name in wanted))
+        replace(
+            case,
+            methods=tuple(name for name in case.methods if name in wanted),
+            setups=tuple(name for name in case.setups if name in options.setups),
+        )
         for case in cases
-        if case.group in (options.only or groups)
+        if case.group in (options.only or groups) and case.drop_prob in (options.rates or rates)
     ]
 
 

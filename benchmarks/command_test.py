@@ -99,6 +99,20 @@ def test_the_seconds_of_a_case_are_shared_by_its_setups(in_process, tmp_path, mo
     assert shares == [2.0, 2.0, 2.0]
 
 
+def test_setups_and_rates_can_be_chosen(in_process, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(command, "records", lambda *args: ran.append((args[0], args[2])) or [])
+    arguments = ["--only", "vit-small", "op", "--setups", "flax", "torch", "--rates", "0.4"]
+    assert command.main([*arguments, "--json", str(tmp_path / "cpu.json")]) == 0
+    assert {case.drop_prob for _, case in ran} == {0.4}
+    assert [(name, case.group) for name, case in ran] == [
+        ("torch", "vit-small"),
+        ("flax", "vit-small"),
+        ("torch", "op"),
+        ("flax", "op"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [(command.Failed("it was killed"), 1, "it was killed"), (KeyboardInterrupt(), 130, "stopped")],
@@ -127,6 +141,8 @@ def test_a_command_that_stops_keeps_what_was_measured(
     [
         (["--only", "vit-huge"], "--only must name one of vit-small, "),
         (["--methods", "ours"], "--methods must name one of none, timm, "),
+        (["--setups", "jax"], "--setups must name one of torch, flax, torch compiled, got jax"),
+        (["--rates", "0.3"], "--rates must name one of 0.05, 0.1, 0.2, 0.4, 0.5, got 0.3"),
         (["--seconds", "0"], "--seconds must be above 0, got 0.0"),
         (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["--json"], "argument --json: expected one argument"),

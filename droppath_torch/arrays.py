@@ -122,5 +122,6 @@ def to_device(x: Tensor, device: torch.device | None) -> Tensor:
     if device is None or x.device == device:
         return x
     if device.type == "cuda" and is_plain_on_cpu(x):
-        return x.pin_memory().to(device, non_blocking=True)
+        # contiguous: PyTorch pins no mask that `expand` made, of batch mode
+        return x.contiguous().pin_memory().to(device, non_blocking=True)
     return x.to(device)

@@ -66,25 +66,27 @@ def test_a_graph_draws_anew_at_each_replay(mode):
     results = set()
     for _ in range(16):
         graph.replay()
-        results.add(tuple((y != x).any(2).any(1).tolist()))
-    assert len(results) > 1
+        results.add(y.sum().item())
+    assert len(results) > 1  # all 16 alike: once in millions of runs
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("mode", MODES)
 def test_the_device_computes_what_the_host_does(mode, dtype):
     x = torch.randn(16, 4, 8)
-    results = []
-    for device in ("cpu", "cuda"):
+
+    def computed(device, dtype):
         block = block_of(mode, device).to(dtype)
-        leaf = x.to(device, dtype).requires_grad_()
+        leaf = x.detach().to(device, dtype).requires_grad_()
         with keyed(block, KEY):
             y = block(leaf)
-        y.float().square().sum().backward()
-        results.append((y.detach().cpu(), leaf.grad.cpu()))
-    loose = 1e-4 if dtype == torch.float32 else 0.05
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b, rtol=loose, atol=loose)
+        (dx,) = torch.autograd.grad(y.double().square().sum(), leaf)
+        return torch.stack([y, dx]).detach().double().cpu()
+
+    exact = computed("cpu", torch.float64)
+    there, here = (computed(device, dtype) - exact for device in ("cuda", "cpu"))
+    assert there.abs().mean() <= 2 * here.abs().mean()
+    assert there.abs().max() <= (1e-4 if dtype == torch.float32 else 0.5)
 
 
 @pytest.mark.parametrize("rate", RATES)

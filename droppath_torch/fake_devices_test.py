@@ -72,6 +72,8 @@ class FakeDevices(TorchFunctionMode):
     def __torch_function__(self, f, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if f is Tensor.pin_memory:
+            if torch._debug_has_internal_overlap(args[0]) == 1:
+                raise RuntimeError("PyTorch pins no tensor whose elements share memory")
             self.pinned.append(args[0])
             return args[0]
         leaves = tree_leaves((args, kwargs))

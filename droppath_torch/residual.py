@@ -82,7 +82,7 @@ def drop_path_residual(
       keep: bool [B]. Where the host does not know it, "balanced" with skip=True runs kept_capacity
         rows of each group. What keep keeps beyond them is dropped silently.
       drop_prob, training, key, generator, mode, scale_by_keep, scale_at, axis, groups, offset: as
-        in `drop_path`; without a key, "row" and "batch" draw on the CPU, but for a CUDA graph.
+        in `drop_path`; without a key the mask is drawn on the CPU, but for a CUDA graph.
 
     Returns: tensor of x's shape, dtype and device, whatever dtype the branch returns.
     Raises: ValueError for arguments outside these ranges, and in a CUDA graph as `drop_path`.
@@ -158,7 +158,7 @@ def _draw_device(draw: Draw, p: Rate, x: Tensor) -> torch.device:
     source: object = draw.key if draw.keep is None else draw.keep
     source = draw.generator if source is None else source
     if source is None:
-        at_x = draw.mode == "balanced" or is_compiling() or is_captured(x.device)
+        at_x = is_compiling() or is_captured(x.device)
     elif isinstance(source, Tensor | torch.Generator):
         return source.device
     else:

@@ -77,6 +77,7 @@ class StepMasks:
         self.host_keys: NDArray[np.uint32] | None = None
         self.of_host: dict[tuple[int, int], HostMasks] = {}
         self.of_device: dict[tuple[object, ...], Drawn] = {}
+        self.offset: Tensor | None = None
         if isinstance(key, Tensor):
             check_words(key)
         if is_compiling():  # `keyed` itself: the key is data of the program
@@ -85,13 +86,21 @@ class StepMasks:
             self.offset = torch.full((1,), offset, dtype=torch.int64, device=self.key.device)
         elif isinstance(key, Tensor) and not is_plain_on_cpu(key):
             self.key = key  # as it is: a CUDA graph reads it at each replay
-            self.offset = torch.full((1,), offset, dtype=torch.int64, device=key.device)
         else:
             words = _host_words(key)
             check_captured(device, key=words)
             self.host_keys = fold_in_on_host(words, np.arange(len(layers), dtype=np.uint32))
             # data of a compiled program: the key, and the offset
             self.source = to_device(torch.tensor([*words.tolist(), offset]), device)
+
+    def _offset(self, device: torch.device) -> Tensor:
+        """Return the offset, int64 [1]; made at the call, since a CUDA graph holds what it makes.
+
+        What was made before, the graph would read where other numbers stand by then.
+        """
+        if self.offset is not None:
+            return to_device(self.offset, device)
+        return torch.full((1,), self.first_row, dtype=torch.int64, device=device)
 
     def on_host(self, index: int, call: int, batch: int, device: torch.device) -> LayerMask:
         """Return the mask of a layer's call; where x is on another device, with its rows there."""
@@ -145,7 +154,7 @@ class StepMasks:
         alike = mode, groups, call, batch, device, is_captured(device)
         if alike not in self.of_device:
             if self.host_keys is None:
-                key, offset = to_device(self.key, device), to_device(self.offset, device)
+                key, offset = to_device(self.key, device), self._offset(device)
             else:
                 key, offset = to_device(self.source, device).split([2, 1])
             keys = fold_in(as_key(key), len(self.layers))  # KEY-7
