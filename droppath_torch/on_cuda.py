@@ -78,13 +78,13 @@ def _launch(
     order = memory_order(of_input)
     inner = math.prod(of_input.shape[i] for i in order[order.index(axis) + 1 :])
     rows, tile = output.numel() // inner, TILE[of_input.dtype]
-    columns = min(triton.next_power_of_2(inner), tile)
-    # a grid's first axis alone may be longer than 65,535
-    grid = (triton.cdiv(rows, tile // columns) * triton.cdiv(inner, columns),)
+    columns = min(1 << (inner - 1).bit_length(), tile)  # inner, up to a power of two
+    chunks, tiles = -(-inner // columns), -(-rows // (tile // columns))
     index = tl.int32 if max(each.numel() for each in tensors) < LONG else tl.int64
     options = {"ROWS": tile // columns, "COLUMNS": columns, "INDEX": index}
     with torch.cuda.device_of(output):  # Triton launches on the current device
-        kernel[grid](*tensors, s, *sizes, rows, inner, **options)
+        # a grid's first axis alone may be longer than 65,535
+        kernel[(chunks * tiles,)](*tensors, s, *sizes, rows, inner, **options)
 
 
 if triton is not None:
