@@ -158,6 +158,8 @@ class ResNet(nn.Module):
 
     def __init__(self, cfg: Config, channels: int, classes: int):
         super().__init__()
+        if cfg.ramps:
+            raise ValueError(f"ramp must be 'none', got {cfg.ramp!r}: the twin's rates stay")
         rates = droppath.drop_path_rates(cfg.drop_path_rate, (cfg.depth - 2) // 2, rule=cfg.rule)
         self.stem = conv3x3(channels, cfg.width, 1)
         self.blocks, c_in = nn.ModuleList(), cfg.width

@@ -101,6 +101,14 @@ def test_the_program_runs_without_jax_and_writes_each_loss(tmp_path):
     assert losses[-5:].mean() < 0.8 * losses[:5].mean()
 
 
+def test_a_ramp_is_refused_and_not_ignored(capsys):
+    with pytest.raises(ValueError, match="ramp must be 'none', got 'early'"):
+        ResNet(dataclasses.replace(CFG, ramp="early"), 1, 10)
+    with pytest.raises(SystemExit, match="2"):
+        train_torch.main(["--ramp", "early"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --ramp early\n")
+
+
 def test_an_impossible_option_is_refused_in_one_line(capsys):
     with pytest.raises(SystemExit, match="2"):
         train_torch.main(["--drop-path-rate", "2"])

@@ -36,6 +36,13 @@ def test_an_option_overrides_the_preset_and_leaves_the_rest():
     assert dataclasses.asdict(cfg) == dataclasses.asdict(want)
 
 
+def test_a_ramp_is_taken_where_the_rows_that_run_are_not_compiled():
+    for argv in (["--mode", "balanced", "--no-skip"], ["--mode", "batch"], ["--mode", "row"]):
+        assert parse([*argv, "--ramp", "early"]).ramps
+    with pytest.raises(ValueError, match="ramp must be one of 'none', 'early', 'late', got 'on'"):
+        Config(ramp="on")
+
+
 def test_every_field_has_a_help_text():
     assert all(field.metadata["help"] for field in dataclasses.fields(Config))
 
@@ -58,6 +65,14 @@ def test_every_field_has_a_help_text():
         (["--data-dir", ""], "data_dir must be a path, got ''"),
         (["--validation", "1297"], "validation must be less than the 1297 images, got 1297"),
         (["--data-dir", "x" * 5000], "data_dir must be .* to read: File name too long"),
+        (["--ramp-end", "0"], "ramp_end must be in (0, 1], got 0.0"),
+        (["--ramp-end", "1.5"], "ramp_end must be in (0, 1], got 1.5"),
+        (["--ramp-end", "nan"], "ramp_end must be in (0, 1], got nan"),
+        (
+            ["--mode", "balanced", "--ramp", "late"],
+            "ramp must be 'none' where balanced mode skips, since the number of rows that run is "
+            "compiled, got 'late': take --no-skip or --mode row",
+        ),
         (["--warmup-epochs", "30"], "warmup_epochs must be less than the 30 epochs, got 30"),
     ],
 )
@@ -88,7 +103,14 @@ def test_help_names_the_command(command, prog, capsys):
 
 
 @pytest.mark.parametrize(
-    "argv", [["--epochs", "two"], ["--mode", "rows"], ["--preset", "x"], ["--epoch", "3"]]
+    "argv",
+    [
+        ["--ramp", "on"],
+        ["--epochs", "two"],
+        ["--mode", "rows"],
+        ["--preset", "x"],
+        ["--epoch", "3"],
+    ],
 )
 def test_a_word_out_of_place_is_refused_in_one_line(argv, capsys):
     assert main(argv) == 2

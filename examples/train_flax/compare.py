@@ -1,11 +1,11 @@
 """`python -m examples.train_flax.compare [--seeds N]`: constant and stochastic depth, one table.
 
 For each seed both networks start from the same weights, see the same batches in the same order and
-are trained one after the other; only drop_path_rate differs. The runs are in RUN_DIR-constant and
-RUN_DIR-stochastic, those of further seeds in folders that end in -seed1 and so on, and what came of
-them in RUN_DIR-compare/report.md. With several seeds the difference of the errors has a 95 %
-interval: that of Student's t over the seeds, each seed's two runs paired. Not here: how the setting
-of a preset was found (docs/example.md).
+are trained one after the other; only drop_path_rate differs, and with it the ramp. The runs are in
+RUN_DIR-constant and RUN_DIR-stochastic, those of further seeds in folders that end in -seed1 and so
+on, and what came of them in RUN_DIR-compare/report.md. With several seeds the difference of the
+errors has a 95 % interval: that of Student's t over the seeds, each seed's two runs paired. Not
+here: how the setting of a preset was found (docs/example.md).
 """
 
 import argparse
@@ -36,6 +36,7 @@ with needs_extra("example", __name__):
         expected_depth,
         machine,
         mean_and_deviation,
+        rates_over_training,
         table,
         write_markdown,
     )
@@ -61,7 +62,11 @@ def run(cfg: Config, seeds: str = "1") -> None:
         for name, rate in (("constant", 0.0), ("stochastic", cfg.drop_path_rate)):
             folder = f"{cfg.run_dir}-{name}" + (f"-seed{cfg.seed + number}" if number else "")
             one = dataclasses.replace(
-                cfg, run_dir=folder, seed=cfg.seed + number, drop_path_rate=rate
+                cfg,
+                run_dir=folder,
+                seed=cfg.seed + number,
+                drop_path_rate=rate,
+                ramp=cfg.ramp if rate else "none",
             )
             runs[name].configs.append(one)
             runs[name].results.append(train(one, console))
@@ -79,6 +84,9 @@ def screen_table(runs: Mapping[str, Runs]) -> Table:
     caption = f"one of the {images} test images is {1 / images:.1%}; depth is in branches"
     if seeds > 1:
         caption += f"; error: mean ± standard deviation of {seeds} seeds"
+    config, steps = runs["stochastic"].configs[0], constant[0].steps
+    if config.ramps:
+        caption += f"; rates {rates_over_training(config, steps)}"
     grid = Table(caption=caption)
     headers = "drop_path_rate", "test error", "seconds a step", "expected depth", "parameters"
     for header in headers:
@@ -89,7 +97,7 @@ def screen_table(runs: Mapping[str, Runs]) -> Table:
             f"{configs[0].drop_path_rate:g} ({name})",
             error(results),
             f"{seconds(results):.4f}",
-            expected_depth(configs[0]),
+            expected_depth(configs[0], steps, results[0].rows),
             f"{results[0].parameters:,}",
         )
     return grid
@@ -154,8 +162,9 @@ def write_comparison(runs: Mapping[str, Runs], folder: Path) -> None:
         ),
         *(f"{line[0].upper()}{line[1:]}." for line in findings(runs)),
         "![error](error.png)\n\nTest error over the epochs; dots: the epochs that count.",
-        "![gap](gap.png)\n\nLoss on the test images and in training, the mean over the seeds. In "
-        "training paths are dropped, so that the two of stochastic depth lie closer.",
+        "![gap](gap.png)\n\nLoss on the test images and in training, the mean over the seeds. "
+        f"{'While' if first.ramps else 'In training'} paths are dropped, "
+        "the two of stochastic depth lie closer.",
         f"Each run by itself: {', '.join(reports)}.",
     )
 
@@ -167,6 +176,7 @@ COLUMN = (
     "seconds a step",
     "images/s",
     "training time of a run",
+    "rates over training",
     "expected depth in branches",
     "parameters",
 )
@@ -181,7 +191,8 @@ def depth_column(configs: Sequence[Config], results: Sequence[Result]) -> list[s
         f"{seconds(results):.4f}",
         f"{statistics.fmean(images_per_second(result.rows) for result in results):.0f}",
         duration(results[0].rows),
-        expected_depth(configs[0]),
+        rates_over_training(configs[0], results[0].steps),
+        expected_depth(configs[0], results[0].steps, results[0].rows),
         f"{results[0].parameters:,}",
     ]
 

@@ -56,7 +56,7 @@ def assert_report_links_what_is_there(folder):
 
 def result(cfg, error, seconds, skipped):
     row = Row(2, 20, 0.5, None, error, 0.6, 0.1, skipped, 640 / seconds, 10 * seconds)
-    return Result([row._replace(epoch=1, step=10, seconds=9.0), row], None, 4934, 500)
+    return Result([row._replace(epoch=1, step=10, seconds=9.0), row], None, 4934, 500, 10)
 
 
 @pytest.fixture
@@ -66,6 +66,7 @@ def canned(monkeypatch):
 
     def train(cfg, console):
         seen.append((cfg.run_dir.split("/")[-1], cfg.seed, cfg.drop_path_rate))
+        assert cfg.ramps <= (cfg.drop_path_rate > 0)  # constant depth has nothing to ramp
         skipped = None if cfg.mode == "row" else cfg.drop_path_rate / 2
         slow = 0.02 if cfg.drop_path_rate == 0 else 0.015
         return result(cfg, (cfg.drop_path_rate > 0) / 100 + cfg.seed / 50 + 0.01, slow, skipped)
@@ -112,6 +113,19 @@ def test_batch_mode_says_what_the_draw_skipped_and_what_the_clock_saved(canned, 
     assert capsys.readouterr().out.splitlines()[-2:] == [*lines]  # 0.015 for 0.02
     text = (tmp_path / "run-compare" / "report.md").read_text()
     assert all(f"{line[0].upper()}{line[1:]}." in text for line in lines)
+
+
+def test_a_ramp_is_told_and_the_expected_depth_is_the_mean_over_the_steps(canned, tmp_path, capsys):
+    argv = ["--preset", "smoke", "--ramp", "late", "--ramp-end", "0.5", "--epochs", "2"]
+    assert main([*argv, "--run-dir", str(tmp_path / "run"), "--seeds", "2"]) == 0
+    screen, text = capsys.readouterr().out, (tmp_path / "run-compare" / "report.md").read_text()
+    told = "late: 0 before step 10 of 20, full from there on"
+    assert f"| rates over training | the same at all steps | {told} |" in text
+    assert told in " ".join(screen.split())
+    assert max(map(len, screen.splitlines())) <= 80
+    # rates 0, 0.1 and 0.2 at 10 of 20 steps: 3 - 0.3 * 0.5 = 2.85
+    assert "| expected depth in branches | 3.00 of 3 | 2.85 of 3 |" in text
+    assert "2.85 of 3" in screen
 
 
 @pytest.mark.parametrize("seeds", ["0", "-1", "two", "1.5"])

@@ -5,16 +5,24 @@ here: any default that depends on the machine.
 """
 
 import dataclasses
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import droppath
-from droppath.arguments import Mode, ScaleAt, check_mode, check_scale_at, check_word
+from droppath.arguments import (
+    Mode,
+    ScaleAt,
+    check_choice,
+    check_mode,
+    check_scale_at,
+    check_word,
+)
 from droppath.schedules import Rule
 
 Network: TypeAlias = Literal["preresnet", "resnet", "vit"]
 DType: TypeAlias = Literal["float32", "bfloat16"]
 Optimizer: TypeAlias = Literal["sgd", "adamw"]
 Schedule: TypeAlias = Literal["cosine", "steps"]
+Ramp: TypeAlias = Literal["none", "early", "late"]
 
 # What is drawn; the places are part of every run's numbers.
 STREAMS = ("weights", "order", "shifts", "masks", "flips", "split")
@@ -65,6 +73,12 @@ class Config:
     heads: int = option(3, "of a vit's attention")
     drop_path_rate: float = option(0.2, "largest drop_prob of a branch; 0 trains constant depth")
     rule: Rule = option("linear", "how drop_prob grows from the first block to the last")
+    ramp: Ramp = option(
+        "none", "early: the rates fall to 0, evenly, by ramp_end; late: they are 0 before ramp_end"
+    )
+    ramp_end: float = option(  # the source's 50 of 300 epochs
+        1 / 6, "where early stochastic depth ends, or late begins, as a share of all steps"
+    )
     mode: Mode = option("row", "how a step draws the samples that it drops")
     groups: int = option(
         1, "equal parts of a batch that balanced mode draws apart; best a multiple of the devices"
@@ -118,6 +132,7 @@ class Config:
             if value is not None and not value >= 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self._check_network()
+        self._check_ramp()
         if self.data_dir == "":
             raise ValueError("data_dir must be a path, got ''")
         for name in ("learning_rate", "weight_decay", "shift", "validation", "warmup_epochs"):
@@ -139,6 +154,21 @@ class Config:
     def gathers(self) -> bool:
         """Whether a branch runs on part of the batch, gathered."""
         return self.mode == "balanced" and self.skip
+
+    @property
+    def ramps(self) -> bool:
+        """Whether the rates change over training, and so are data of the compiled program."""
+        return self.ramp != "none"
+
+    def _check_ramp(self) -> None:
+        check_choice("ramp", self.ramp, get_args(Ramp))
+        if not 0 < self.ramp_end <= 1:
+            raise ValueError(f"ramp_end must be in (0, 1], got {self.ramp_end}")
+        if self.ramps and self.gathers:
+            raise ValueError(
+                "ramp must be 'none' where balanced mode skips, since the number of rows that run "
+                f"is compiled, got {self.ramp!r}: take --no-skip or --mode row"
+            )
 
     def _check_network(self) -> None:
         if self.network == "vit":

@@ -38,7 +38,8 @@ VIT = dataclasses.replace(
 )
 # the ResNet of the paper, whose closed blocks are not run
 BATCH = dataclasses.replace(SMOKE, network="resnet", mode="batch", scale_at="eval", rule="paper")
-CONFIGS = {"row": SMOKE, "batch": BATCH, "balanced": VIT}
+RAMP = dataclasses.replace(BATCH, ramp="early", ramp_end=0.15)  # of 40 steps, 6 of 8 taken
+CONFIGS = {"row": SMOKE, "batch": BATCH, "balanced": VIT, "ramp": RAMP}
 LEARNT = 3e-5  # absolute, after 6 or 8 steps
 
 
@@ -55,7 +56,7 @@ def losses(cfg: Config, count: int, fsdp: bool = False):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "count"), [("row", 2), ("batch", 4), ("balanced", 2), ("balanced", 4)]
+    ("mode", "count"), [("row", 2), ("batch", 4), ("balanced", 2), ("balanced", 4), ("ramp", 4)]
 )
 def test_the_losses_of_a_run_do_not_depend_on_the_number_of_devices(mode, count):
     cfg = CONFIGS[mode]

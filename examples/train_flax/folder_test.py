@@ -87,11 +87,13 @@ def test_a_folder_of_an_older_version_lacks_new_options_and_is_taken(tmp_path):
     cfg = Config(run_dir=str(tmp_path))
     path = claim(cfg)[0] / "config.json"
     old = json.loads(path.read_text())
-    del old["schedule"]
+    del old["schedule"], old["ramp"], old["ramp_end"]
     path.write_text(json.dumps(old))
     claim(cfg)
     with pytest.raises(Refused, match="has schedule='cosine', this run schedule='steps'"):
         claim(dataclasses.replace(cfg, schedule="steps"))
+    with pytest.raises(Refused, match="has ramp='none', this run ramp='late'"):
+        claim(dataclasses.replace(cfg, ramp="late"))
 
 
 def test_more_epochs_are_refused_with_the_reason(tmp_path):

@@ -28,7 +28,7 @@ from examples.train_flax.devices import is_writer, writer_first
 from examples.train_flax.folder import claim_run_dir, made_of
 from examples.train_flax.masks import skipped_share
 from examples.train_flax.metrics import Row, best_row, mean_skipped, open_record
-from examples.train_flax.model import layer_rates
+from examples.train_flax.model import rates_at
 from examples.train_flax.progress import show_progress
 from examples.train_flax.report import Facts, write_report
 from examples.train_flax.step import (
@@ -51,6 +51,7 @@ class Result(NamedTuple):
     state: State
     parameters: int
     test_images: int
+    steps: int  # of a whole epoch
 
     @property
     def best(self) -> Row:
@@ -76,7 +77,7 @@ def train(cfg: Config, console: Console, *, stop_after: int | None = None) -> Re
         if noted():
             done = f"{len(rows)} of {run.epochs} epochs are saved"
             raise Stopped(f"{cfg.run_dir}: {done}, stopped by SIGTERM; the same command goes on", 0)
-        result = Result(rows, state, count_parameters(state), len(data.test.labels))
+        result = Result(rows, state, count_parameters(state), len(data.test.labels), run.steps)
         if (skipped := mean_skipped(rows)) is not None:
             console.print(
                 f"{cfg.run_dir}: the draw skipped {skipped:.1%} of all branches and steps"
@@ -100,7 +101,7 @@ def train_epochs(
             for epoch in range(done + 1, last + 1):
                 state, row, bad_step = train_and_test(run, state, data, epoch)
                 if bad_step:
-                    raise Stopped(_not_finite(cfg, bad_step, manager.latest_step()), 1)
+                    raise Stopped(_not_finite(run, bad_step, manager.latest_step()), 1)
                 rows.append(row)
                 record(row)
                 stop = noted()
@@ -131,7 +132,7 @@ def train_and_test(run: Run, state: State, data: Data, epoch: int) -> tuple[Stat
         test_error=float(test_error),
         test_loss=float(test_loss),
         learning_rate=float(learning_rate(run.cfg, run.steps)(step - 1)),
-        skipped=skipped_share(run.cfg, first, step - first),
+        skipped=skipped_share(run.cfg, run.steps, np.arange(first, step)),
         images_per_s=(step - first) * run.cfg.batch / seconds,
         seconds=seconds,
     )
@@ -145,8 +146,9 @@ def all_finite(state: State) -> jax.Array:
     return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()
 
 
-def _not_finite(cfg: Config, step: int, checkpoint: int | None) -> str:
-    rates = ", ".join(f"{p:.3g}" for p in layer_rates(cfg))
+def _not_finite(run: Run, step: int, checkpoint: int | None) -> str:
+    cfg = run.cfg
+    rates = ", ".join(f"{p:.3g}" for p in rates_at(cfg, run.steps, np.array([step - 1]))[0])
     good = "none" if checkpoint is None else f"{cfg.run_dir}/checkpoints/{checkpoint}"
     return (
         f"{cfg.run_dir}: the loss or an update is not finite at step {step}; layer rates: {rates}; "

@@ -84,6 +84,16 @@ def test_a_run_stopped_and_repeated_equals_an_undisturbed_one(whole, tmp_path, e
     assert read_rows(tmp_path / "metrics.csv") == result.rows
 
 
+def test_a_run_stopped_within_its_ramp_and_repeated_equals_an_undisturbed_one(tmp_path):
+    ramp = {"ramp": "early", "ramp_end": 0.75, "mode": "batch", "drop_path_rate": 0.9}
+    want, _ = train(config_in(tmp_path / "whole", **ramp))
+    train(config_in(tmp_path / "stopped", **ramp), stop_after=1)
+    result, said = train(config_in(tmp_path / "stopped", **ramp))
+    assert "1 of 4 epochs are done" in said
+    assert_same_run(result, want)
+    assert [row.skipped == 0 for row in want.rows] == [False, False, False, True]
+
+
 def test_a_line_cut_short_is_written_again(whole, copy):
     metrics = copy / "metrics.csv"
     metrics.write_bytes(metrics.read_bytes()[:-9])

@@ -18,7 +18,7 @@ CFG = dataclasses.replace(PRESETS["smoke"], drop_path_rate=0.9)
 
 
 def test_the_masks_drawn_again_are_those_of_the_steps():
-    drawn = kept(CFG, 0, 2)
+    drawn = kept(CFG, 10, np.arange(2))
     assert drawn.shape == (2, 3, 128)
     for step in range(2):
         key = jax.random.fold_in(stream(CFG, "masks"), step)
@@ -33,7 +33,7 @@ def test_the_masks_drawn_again_are_those_of_the_steps():
 def test_numpy_draws_the_same_from_the_seed_alone(mode, groups):
     cfg = dataclasses.replace(CFG, mode=mode, groups=groups, seed=7)
     key = droppath.fold_in(droppath.key(7), STREAMS.index("masks"))
-    drawn = kept(cfg, 5, 3)
+    drawn = kept(cfg, 10, np.arange(5, 8))
     for step in range(3):
         step_key = droppath.fold_in(key, 5 + step)
         for layer, p in enumerate((0.0, 0.45, 0.9)):
@@ -44,15 +44,37 @@ def test_numpy_draws_the_same_from_the_seed_alone(mode, groups):
 
 def test_the_share_skipped_is_that_of_the_closed_branches_and_steps():
     cfg = dataclasses.replace(CFG, mode="batch")
-    drawn = kept(cfg, 10, 20)
+    drawn = kept(cfg, 10, np.arange(10, 30))
     closed = sum(not drawn[step, layer].any() for step in range(20) for layer in range(3))
     assert 0 < closed < 60
-    assert skipped_share(cfg, 10, 20) == closed / 60
+    assert skipped_share(cfg, 10, np.arange(10, 30)) == closed / 60
+
+
+@pytest.mark.parametrize("mode", ["row", "balanced", "batch"])
+def test_a_step_of_a_ramp_draws_at_its_own_rates(mode):
+    cfg = dataclasses.replace(CFG, ramp="early", ramp_end=0.5, mode=mode, skip=False, seed=7)
+    drawn = kept(cfg, 10, np.array([10, 19, 20, 39]))  # of 40, early till 20: shares 0.5 and 0.05
+    for place, (step, share) in enumerate({10: 0.5, 19: 0.05}.items()):
+        key = droppath.fold_in(droppath.fold_in(droppath.key(7), STREAMS.index("masks")), step)
+        for layer, p in enumerate((0.0, 0.45, 0.9)):
+            layer_key = droppath.fold_in(key, layer)
+            mask = droppath.keep_mask(layer_key, np.float32(share * p), 128, mode=mode)
+            np.testing.assert_array_equal(drawn[place, layer], mask)
+    assert mode == "batch" or not drawn[0, 2].all()
+    assert drawn[2:].all()  # at p = 0
+
+
+def test_the_share_skipped_is_0_before_late_stochastic_depth_begins():
+    cfg = dataclasses.replace(CFG, mode="batch", ramp="late", ramp_end=0.5)
+    assert skipped_share(cfg, 10, np.arange(20)) == 0
+    still = dataclasses.replace(cfg, ramp="none")
+    after = skipped_share(cfg, 10, np.arange(20, 40))
+    assert after == skipped_share(still, 10, np.arange(20, 40)) > 0.1
 
 
 @pytest.mark.parametrize("mode", ["row", "balanced"])
 def test_nothing_is_skipped_where_each_sample_draws(mode):
-    assert skipped_share(dataclasses.replace(CFG, mode=mode), 0, 1) is None
+    assert skipped_share(dataclasses.replace(CFG, mode=mode), 10, np.arange(1)) is None
 
 
 def test_a_depth_is_the_number_of_branches_kept_by_a_sample_or_a_step():

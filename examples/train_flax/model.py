@@ -5,11 +5,14 @@ give logits [B, classes], and branch l draws from fold_in(key, l).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
+from numpy.typing import NDArray
 
-from droppath import drop_path_rates
+from droppath import drop_path_rates, ramp
 from examples.train_flax.config import Config
 from examples.train_flax.resnet import ResNet
 from examples.train_flax.vit import ViT
@@ -35,6 +38,46 @@ def layer_rates(cfg: Config) -> list[float]:
         rates = drop_path_rates(cfg.drop_path_rate, cfg.depth, rule=cfg.rule)
         return [rate for rate in rates for _ in range(2)]
     return drop_path_rates(cfg.drop_path_rate, (cfg.depth - 2) // 2, rule=cfg.rule)
+
+
+def rates_at(cfg: Config, steps: int, numbers: NDArray[Any]) -> NDArray[np.float64]:
+    """The drop_prob of each branch at the steps `numbers`, int [n], from 0: float64 [n, layers].
+
+    steps: of an epoch.
+    """
+    return ramp_at(cfg, steps, numbers)[:, None] * np.array(layer_rates(cfg))
+
+
+def mean_rates(cfg: Config, steps: int, numbers: NDArray[Any]) -> list[float]:
+    """The drop_prob of each branch, the mean over the steps `numbers`, int [n]."""
+    share = float(ramp_at(cfg, steps, numbers).mean())
+    return [share * rate for rate in layer_rates(cfg)]
+
+
+def ramp_at(cfg: Config, steps: int, numbers: NDArray[Any]) -> NDArray[np.float64]:
+    """The share of its full rate that each branch has at the steps `numbers`, int [n]: float64 [n].
+
+    Early: 1 at step 0, then less by the same at each step, and 0 from `ramp_end` on. Late: 0 before
+    `ramp_end`, and 1 from there on.
+
+    Source: Liu et al. 2023, arXiv 2303.01500, whose code has a linear schedule for early and a
+    constant one for late stochastic depth (github.com/facebookresearch/dropout).
+    """
+    end = end_of_ramp(cfg, steps)
+    if cfg.ramp == "early":
+        return ramp(numbers, begin=0, end=end, start=1.0, stop=0.0)
+    if cfg.ramp == "late":
+        return ramp(numbers, begin=end, end=end)
+    return np.ones(len(numbers))
+
+
+def end_of_ramp(cfg: Config, steps: int) -> int:
+    """The first step, from 0, that early stochastic depth leaves whole, or that late one drops in.
+
+    Like the learning rate it is a share of cfg.epochs epochs of so many steps, even if cfg.steps
+    stops the run before.
+    """
+    return round(cfg.ramp_end * cfg.epochs * steps)
 
 
 def title(cfg: Config) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples.train_flax.model import build_model, layer_rates, title
+from examples.train_flax.model import build_model, layer_rates, mean_rates, ramp_at, rates_at, title
 from examples.train_flax.presets import PRESETS
 
 KEY = jax.random.key(5)
@@ -55,6 +55,38 @@ def test_each_branch_of_a_vit_has_its_rate_and_the_two_of_a_block_share_it():
     np.testing.assert_allclose(layer_rates(vit), [0, 0, 0.1, 0.1, 0.2, 0.2])
     resnet110 = layer_rates(PRESETS["resnet110"])
     np.testing.assert_allclose(resnet110, [0.5 * layer / 54 for layer in range(1, 55)])
+
+
+RATES = 0, 0.1, 0.2  # of the smoke preset's three branches; it has 4 epochs, here of 10 steps
+
+
+@pytest.mark.parametrize(
+    ("ramp", "shares"),  # at the steps 0, 10, 19, 20 and 39 of 40, the ramp ending at 20
+    [("none", [1, 1, 1, 1, 1]), ("early", [1, 0.5, 0.05, 0, 0]), ("late", [0, 0, 0, 1, 1])],
+)
+def test_a_ramp_gives_each_step_its_share_of_every_rate(ramp, shares):
+    cfg = dataclasses.replace(PRESETS["smoke"], ramp=ramp, ramp_end=0.5)
+    got = rates_at(cfg, 10, np.array([0, 10, 19, 20, 39]))
+    np.testing.assert_allclose(got, [[share * p for p in RATES] for share in shares], atol=1e-15)
+    assert got.dtype == np.float64
+    assert got[-1].tolist() == [0, 0, 0] if ramp == "early" else layer_rates(cfg)  # to the bit
+
+
+def test_the_mean_rate_is_that_of_the_steps_done():
+    cfg = dataclasses.replace(PRESETS["smoke"], ramp="early", ramp_end=0.5)
+    # shares 1, 0.95, ..., 0.05, whose sum is 20 * 1.05 / 2 = 10.5, then 20 times 0
+    np.testing.assert_allclose(mean_rates(cfg, 10, np.arange(40)), np.array(RATES) * 10.5 / 40)
+    late = dataclasses.replace(cfg, ramp="late")
+    np.testing.assert_allclose(mean_rates(late, 10, np.arange(30)), np.array(RATES) * 10 / 30)
+    still = dataclasses.replace(cfg, ramp="none")
+    assert mean_rates(still, 10, np.arange(7)) == layer_rates(still)
+
+
+@pytest.mark.parametrize(("end", "step"), [(1 / 6, 50), (0.1, 30), (0.01, 3), (1.0, 300)])
+def test_a_ramp_ends_at_a_share_of_all_steps(end, step):
+    cfg = dataclasses.replace(PRESETS["digits"], epochs=300, ramp="late", ramp_end=end)
+    shares = ramp_at(dataclasses.replace(cfg, steps=299), 1, np.arange(300))
+    assert shares.tolist() == [0] * step + [1] * (300 - step)
 
 
 def test_a_title_names_the_network_and_its_depth():

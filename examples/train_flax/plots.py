@@ -1,4 +1,4 @@
-"""Pictures of a run or of several, as PNG files: losses, errors, learning rate, kept layers, depth.
+"""Pictures of a run or of several, as PNG files: losses, errors, rates, kept layers, depth.
 
 Those of the masks are made afterwards from the key alone (masks.py). Colours are Okabe and Ito's,
 which the colour-blind can tell apart. Not here: numbers that metrics.csv does not hold.
@@ -7,7 +7,7 @@ which the colour-blind can tell apart. Not here: numbers that metrics.csv does n
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ import droppath
 from examples.train_flax.config import Config
 from examples.train_flax.masks import depths, kept
 from examples.train_flax.metrics import Row, best_row
-from examples.train_flax.model import layer_rates, title
+from examples.train_flax.model import rates_at, title
 
 COLOURS = BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, jfly.uni-koeln.de/color
 DASHES = "-", "--"  # for those who print in black
@@ -42,9 +42,52 @@ def draw_run(cfg: Config, steps: int, rows: Sequence[Row], folder: Path) -> None
     draw_learning_rate(rows, folder / "learning_rate.png")
     if cfg.drop_path_rate == 0:
         return
-    drawn = kept(cfg, 0, min(DEPTH_STEPS, cfg.epochs * steps))
-    draw_kept_layers(cfg, drawn[:SHOWN_STEPS], folder / "kept_layers.png")
+    if cfg.ramps:
+        draw_drop_prob(cfg, steps, rows, folder / "drop_prob.png")
+    drawn = draw_again(cfg, steps, rows)
+    draw_kept_layers(cfg, drawn.only(SHOWN_STEPS), folder / "kept_layers.png")
     draw_depths(cfg, drawn, folder / "depth.png")
+
+
+class Drawn(NamedTuple):
+    """Steps whose masks were drawn again: the first, or where rates change, some of all."""
+
+    numbers: NDArray[np.int_]  # [n], from 0
+    kept: NDArray[np.bool_]  # [n, layers, batch]
+    rates: NDArray[np.float64]  # [n, layers]
+    spread: bool
+
+    def only(self, most: int) -> "Drawn":
+        """The same of `most` of these steps, if there are more."""
+        places = places_of(len(self.numbers), most, spread=self.spread)
+        return Drawn(self.numbers[places], self.kept[places], self.rates[places], self.spread)
+
+    def __str__(self) -> str:
+        if self.spread:
+            return f"{len(self.numbers)} steps, spread evenly over the training"
+        return f"the first {len(self.numbers)} steps"
+
+
+def draw_again(cfg: Config, steps: int, rows: Sequence[Row]) -> Drawn:
+    """The masks of a run of `steps` steps an epoch, of DEPTH_STEPS steps if more were done."""
+    numbers = places_of(rows[-1].step, DEPTH_STEPS, spread=cfg.ramps)
+    rates = rates_at(cfg, steps, numbers)
+    return Drawn(numbers, kept(cfg, steps, numbers), rates, cfg.ramps)
+
+
+def places_of(total: int, most: int, *, spread: bool) -> NDArray[np.int_]:
+    """`most` of the integers 0, ..., total - 1 in order, or all: the first, or with even gaps."""
+    few = min(most, total)
+    return np.linspace(0, total - 1, few).round().astype(int) if spread else np.arange(few)
+
+
+def draw_drop_prob(cfg: Config, steps: int, rows: Sequence[Row], path: Path) -> None:
+    """The largest drop_prob of a branch at each step that was done."""
+    figure, axes = _figure("Rates over training", "epoch", "largest drop_prob of a branch")
+    numbers = np.arange(rows[-1].step)
+    axes.plot(numbers / steps, rates_at(cfg, steps, numbers).max(1), color=BLUE)
+    axes.set_ylim(bottom=0)
+    figure.savefig(path)
 
 
 def draw_losses(cfg: Config, rows: Sequence[Row], path: Path) -> None:
@@ -56,6 +99,7 @@ def draw_losses(cfg: Config, rows: Sequence[Row], path: Path) -> None:
     )
     epochs = [row.epoch for row in rows]
     training = "training" if cfg.drop_path_rate == 0 else "training, with paths dropped"
+    training += " for a part of it" if cfg.ramps else ""
     axes.semilogy(epochs, [row.train_loss for row in rows], color=BLUE, label=training)
     axes.semilogy(epochs, [row.test_loss for row in rows], "--", color=ORANGE, label="test")
     _plain_ticks(axes)
@@ -126,13 +170,11 @@ def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def draw_depths(cfg: Config, kept: NDArray[np.bool_], path: Path) -> None:
+def draw_depths(cfg: Config, again: Drawn, path: Path) -> None:
     """How many branches each sample kept, or each step in batch mode, and how many to expect."""
-    drawn, rates = depths(kept, cfg.mode), layer_rates(cfg)
+    drawn, rates = depths(again.kept, cfg.mode), again.rates.mean(0)
     each = "step" if cfg.mode == "batch" else "image and step"
-    figure, axes = _figure(
-        f"Realised depth in the first {len(kept)} steps", f"branches kept by each {each}", "share"
-    )
+    figure, axes = _figure(f"Realised depth in {again}", f"branches kept by each {each}", "share")
     shares = np.full(len(drawn), 1 / len(drawn))
     edges = np.arange(drawn.min(), drawn.max() + 2) - 0.5
     axes.hist(drawn, edges.tolist(), weights=shares, rwidth=0.9, color=BLUE, alpha=0.6)
@@ -145,30 +187,34 @@ def draw_depths(cfg: Config, kept: NDArray[np.bool_], path: Path) -> None:
     figure.savefig(path)
 
 
-def draw_kept_layers(cfg: Config, kept: NDArray[np.bool_], path: Path) -> None:
+def draw_kept_layers(cfg: Config, again: Drawn, path: Path) -> None:
     """Which layers each step kept: for one sample, for the batch, and against 1 - p."""
     figure = Figure(figsize=(11, 5.5), dpi=150, layout="constrained")
-    figure.suptitle(
-        f"{title(cfg)}: branches kept in the first {len(kept)} steps, drawn again from the key"
-    )
+    figure.suptitle(f"{title(cfg)}: branches kept in {again}, drawn again from the key")
+    kept, across = again.kept, (again.numbers[0] + 0.5, again.numbers[-1] + 1.5)
     grid = figure.add_gridspec(2, 2, width_ratios=(4, 1))
     sample, batch = (figure.add_subplot(grid[row, 0]) for row in (0, 1))
     _raster(
         sample,
         kept[:, :, 0],
+        across,
         "Greys_r",
         f"first image of each batch ({cfg.mode} mode): black is dropped",
     )
-    share = _raster(batch, kept.mean(2), "viridis", f"share of the {cfg.batch} images that kept it")
+    share = _raster(
+        batch, kept.mean(2), across, "viridis", f"share of the {cfg.batch} images that kept it"
+    )
     batch.set_xlabel("training step")
     figure.colorbar(share, ax=batch, format=PercentFormatter(1), pad=0.01)
-    _kept_against_rate(figure.add_subplot(grid[:, 1]), cfg, kept)
+    _kept_against_rate(figure.add_subplot(grid[:, 1]), again)
     figure.savefig(path)
 
 
-def _raster(axes: Axes, kept: NDArray[Any], colours: str, title: str) -> AxesImage:
+def _raster(
+    axes: Axes, kept: NDArray[Any], across: tuple[float, float], colours: str, title: str
+) -> AxesImage:
     """One column a step, one line a block, the first block at the bottom; values in [0, 1]."""
-    extent = (0.5, len(kept) + 0.5, 0.5, kept.shape[1] + 0.5)
+    extent = (*across, 0.5, kept.shape[1] + 0.5)
     axes.set_title(title, fontsize="medium")
     axes.set_ylabel("residual branch")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -184,10 +230,10 @@ def _raster(axes: Axes, kept: NDArray[Any], colours: str, title: str) -> AxesIma
     )
 
 
-def _kept_against_rate(axes: Axes, cfg: Config, kept: NDArray[np.bool_]) -> None:
-    layers = np.arange(1, kept.shape[1] + 1)
-    axes.barh(layers, kept.mean((0, 2)), color=BLUE, alpha=0.6)
-    axes.plot(1 - np.array(layer_rates(cfg)), layers, "k.")
+def _kept_against_rate(axes: Axes, again: Drawn) -> None:
+    layers = np.arange(1, again.kept.shape[1] + 1)
+    axes.barh(layers, again.kept.mean((0, 2)), color=BLUE, alpha=0.6)
+    axes.plot(1 - again.rates.mean(0), layers, "k.")
     axes.set_title("kept (bars), 1 - p (dots)", fontsize="medium")
     axes.set(xlabel="share of images", ylabel="residual branch", xlim=(0, 1.02))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

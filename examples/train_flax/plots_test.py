@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from examples.train_flax import plots
 from examples.train_flax.metrics import Row
-from examples.train_flax.plots import draw_depths, draw_errors, draw_run
+from examples.train_flax.model import layer_rates
+from examples.train_flax.plots import Drawn, draw_again, draw_depths, draw_errors, draw_run
 from examples.train_flax.presets import PRESETS
 
 CFG = dataclasses.replace(PRESETS["smoke"], drop_path_rate=0.9)
@@ -39,6 +40,21 @@ def test_every_picture_is_drawn_and_none_is_blank(tmp_path):
 def test_constant_depth_has_no_masks_to_draw(tmp_path):
     draw_run(dataclasses.replace(CFG, drop_path_rate=0.0), 10, ROWS, tmp_path)
     assert not OF_MASKS & {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_steps_shown_of_a_ramp_are_spread_over_all_that_were_done(monkeypatch):
+    monkeypatch.setattr(plots, "DEPTH_STEPS", 14)
+    early = draw_again(dataclasses.replace(CFG, ramp="early", ramp_end=0.5), 10, ROWS)
+    assert early.numbers.tolist() == list(range(0, 40, 3))
+    assert early.only(2).numbers.tolist() == [0, 39]
+    assert str(early) == "14 steps, spread evenly over the training"
+    # the third branch's 0.9, at the steps 0, 3, ..., 18 of 20: shares 1, 0.85, ..., 0.1
+    np.testing.assert_allclose(early.rates[:, 2].mean(), 0.9 * 7 * 0.55 / 14)
+    assert early.kept[7:].all()
+    assert not early.kept[:7, 2].all()
+    still = draw_again(CFG, 10, ROWS)
+    assert still.numbers.tolist() == list(range(14))
+    assert (str(still), str(still.only(3))) == ("the first 14 steps", "the first 3 steps")
 
 
 @pytest.fixture
@@ -70,9 +86,17 @@ def test_the_ticks_of_a_loss_are_plain_numbers_apart_from_one_another(axes, tmp_
     assert min(steps) == 2
 
 
+def test_the_rates_of_a_ramp_are_drawn_over_the_epochs(axes, tmp_path):
+    draw_run(dataclasses.replace(CFG, ramp="early", ramp_end=0.5), 10, ROWS, tmp_path)
+    (line,) = next(drawn for drawn in axes if drawn.get_title() == "Rates over training").lines
+    at = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    np.testing.assert_allclose([at[0], at[1], at[2], at[3.9]], [0.9, 0.45, 0, 0])
+
+
 def test_the_histogram_is_of_the_depths_and_marks_the_one_expected(axes, tmp_path):
     kept = np.array([[[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]]], bool)  # depths 1, 2, 2, 3
-    draw_depths(CFG, kept, tmp_path / "depth.png")
+    rates = np.array([layer_rates(CFG)])
+    draw_depths(CFG, Drawn(np.arange(1), kept, rates, False), tmp_path / "depth.png")
     assert [bar.get_height() for bar in axes[0].patches] == [0.25, 0.5, 0.25]
     marks = [line.get_xdata()[0] for line in axes[0].lines]
     assert marks == [pytest.approx(1 + 0.55 + 0.1), 2]

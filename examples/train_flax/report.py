@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 import droppath
 from examples.train_flax.command import command_line
@@ -27,7 +28,7 @@ from examples.train_flax.metrics import (
     mean_skipped,
     seconds_a_step,
 )
-from examples.train_flax.model import layer_rates, title
+from examples.train_flax.model import end_of_ramp, mean_rates, title
 from examples.train_flax.plots import draw_run
 
 DIGITS = "scikit-learn's digits"
@@ -35,6 +36,7 @@ PICTURES = {  # those that are there are shown, in this order
     "error.png": "Error over the epochs; the dot is the epoch that counts.",
     "loss.png": "Loss over the epochs.",
     "learning_rate.png": "Learning rate at the last step of each epoch.",
+    "drop_prob.png": "Largest drop_prob of a branch at each step.",
     "kept_layers.png": "Branches that each step kept, drawn again from the key.",
     "depth.png": "Branches kept together, and how many were to be expected.",
 }
@@ -50,7 +52,7 @@ def write_report(cfg: Config, steps: int, rows: Sequence[Row], facts: "Facts") -
         run_dir / "report.md",
         f"# {title(cfg)}, drop_path_rate {cfg.drop_path_rate:g}: "
         f"test error {best_row(rows).test_error:.2%}",
-        table(["", ""], run_lines(cfg, rows, facts)),
+        table(["", ""], run_lines(cfg, steps, rows, facts)),
         *(f"![{Path(name).stem}](plots/{name})\n\n{PICTURES[name]}" for name in pictures),
         f"## Config\n\n```json\n{config}\n```",
     )
@@ -66,7 +68,7 @@ class Facts:
     made_of: Mapping[str, Any]
 
 
-def run_lines(cfg: Config, rows: Sequence[Row], facts: Facts) -> list[list[str]]:
+def run_lines(cfg: Config, steps: int, rows: Sequence[Row], facts: Facts) -> list[list[str]]:
     best = best_row(rows)
     wrong = round(best.test_error * facts.test_images)
     why = "the last"
@@ -80,7 +82,7 @@ def run_lines(cfg: Config, rows: Sequence[Row], facts: Facts) -> list[list[str]]
         ["after epoch", f"{best.epoch} of {rows[-1].epoch}, {why}"],
         ["training", f"{rows[-1].step} steps in {duration(rows)}"],
         ["speed", f"{speed:.0f} images/s, {seconds:.4f} s a step (median without compilation)"],
-        ["expected depth", f"{expected_depth(cfg)} residual branches"],
+        ["expected depth", f"{expected_depth(cfg, steps, rows)} residual branches"],
         ["parameters", f"{facts.parameters:,}"],
         ["data", f"{source}: {facts.train_images:,} images to train on, {digest}"],
         ["command", f"`{command_line(cfg)}`"],
@@ -90,11 +92,25 @@ def run_lines(cfg: Config, rows: Sequence[Row], facts: Facts) -> list[list[str]]
     skipped = mean_skipped(rows)
     if skipped is not None:
         lines.insert(5, ["branches skipped by the draw", f"{skipped:.2%}"])
+    if cfg.ramps:
+        lines.insert(4, ["rates over training", rates_over_training(cfg, steps)])
     return lines
 
 
-def expected_depth(cfg: Config) -> str:
-    rates = layer_rates(cfg)
+def rates_over_training(cfg: Config, steps: int) -> str:
+    """What the ramp does to the rates of a run of `steps` steps an epoch."""
+    at = f"step {end_of_ramp(cfg, steps)} of {cfg.epochs * steps}"
+    ways = {
+        "none": "the same at all steps",
+        "early": f"early: from their full size, evenly, to 0 at {at}",
+        "late": f"late: 0 before {at}, full from there on",
+    }
+    return ways[cfg.ramp]
+
+
+def expected_depth(cfg: Config, steps: int, rows: Sequence[Row]) -> str:
+    """The mean over the steps that were done, of which an epoch has `steps`."""
+    rates = mean_rates(cfg, steps, np.arange(rows[-1].step))
     return f"{droppath.expected_depth(rates):.2f} of {len(rates)}"
 
 

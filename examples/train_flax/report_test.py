@@ -49,9 +49,27 @@ def test_batch_mode_says_what_the_draw_skipped(tmp_path):
     assert "| branches skipped by the draw | 12.50% |" in text
 
 
+@pytest.mark.parametrize(
+    ("ramp", "line", "depth"),  # 3 branches at 0, 0.1 and 0.2; 40 steps
+    [  # shares of all rates: (1 + 0.95 + ... + 0.05) / 40 = 0.2625, and 0.5
+        ("early", "early: from their full size, evenly, to 0 at step 20 of 40", "2.92"),
+        ("late", "late: 0 before step 20 of 40, full from there on", "2.85"),
+    ],
+)
+def test_a_ramp_is_told_and_the_expected_depth_is_the_mean_over_the_steps(
+    tmp_path, ramp, line, depth
+):
+    text = report_of(tmp_path, ROWS, ramp=ramp, ramp_end=0.5)
+    assert f"| rates over training | {line} |" in text
+    assert f"| expected depth | {depth} of 3 residual branches |" in text
+    assert "](plots/drop_prob.png)" in text
+
+
 @pytest.mark.parametrize(("rate", "count"), [(0.2, 5), (0.0, 3)])
 def test_every_picture_that_was_drawn_is_shown_and_is_there(tmp_path, rate, count):
-    pictures = re.findall(r"\]\((.*?)\)", report_of(tmp_path, ROWS, drop_path_rate=rate))
+    text = report_of(tmp_path, ROWS, drop_path_rate=rate)
+    assert "rates over training" not in text
+    pictures = re.findall(r"\]\((.*?)\)", text)
     assert len(pictures) == count
     assert all((tmp_path / picture).is_file() for picture in pictures)
 

@@ -14,15 +14,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpy.typing import NDArray
 
 import droppath
+from droppath_flax import set_drop_probs
 from examples.train_flax.config import STREAMS, Config, Refused
 from examples.train_flax.data import Data, Images
 from examples.train_flax.devices import make_mesh, put, shardings
-from examples.train_flax.model import build_model
+from examples.train_flax.model import build_model, rates_at
 
 
 class State(NamedTuple):
@@ -57,6 +60,17 @@ class Run(NamedTuple):
     def of_any_seed(self) -> "Run":
         """The run as the compiled calls know it."""
         return self._replace(cfg=dataclasses.replace(self.cfg, seed=0))
+
+    def rates(self, first: int, steps: int) -> NDArray[np.float32] | None:
+        """The drop_prob of each branch at the steps first, first + 1, ...: [steps, layers].
+
+        Data of the compiled calls, which all epochs share; None if the rates stay as they are, and
+        are part of the program.
+        """
+        numbers = np.arange(first, first + steps)
+        if not self.cfg.ramps:
+            return None
+        return rates_at(self.cfg, self.steps, numbers).astype(np.float32)
 
     def split(self, rows: jax.Array) -> jax.Array:
         """Share rows among the devices, and with them all that is computed from them."""
@@ -160,14 +174,22 @@ def train_epoch(run: Run, state: State, train: Images, epoch: int) -> tuple[Stat
     cfg.steps may cut the last one short. Images that do not fill a batch are left out; the order of
     the next pass has others last. The state that is given is used up.
     """
-    steps = min(run.steps, run.last_step - (epoch - 1) * run.steps)
+    first = (epoch - 1) * run.steps
+    steps = min(run.steps, run.last_step - first)
+    seed, rates = seed_key(run.cfg), run.rates(first, steps)
     with jax.set_mesh(run.mesh):
-        return train_steps(run.of_any_seed, steps, state, train, epoch, seed_key(run.cfg))
+        return train_steps(run.of_any_seed, steps, state, train, epoch, seed, rates)
 
 
 @partial(jax.jit, static_argnames=("run", "steps"), donate_argnames="state")
 def train_steps(
-    run: Run, steps: int, state: State, train: Images, epoch: jax.Array, seed: jax.Array
+    run: Run,
+    steps: int,
+    state: State,
+    train: Images,
+    epoch: jax.Array,
+    seed: jax.Array,
+    rates: jax.Array | None = None,
 ) -> tuple[State, jax.Array]:
     """Return what `train_epoch` does, after so many steps: the compiled call itself."""
     passes, images = run.cfg.passes, len(train.labels)
@@ -177,20 +199,30 @@ def train_steps(
         pass_key = jax.random.fold_in(stream_of(seed, "order"), (epoch - 1) * passes + number + 1)
         orders.append(jax.random.permutation(pass_key, images)[:whole])
     batches = jnp.concatenate(orders).reshape(-1, run.cfg.batch)[:steps]
-    state, losses = jax.lax.scan(partial(train_step, run, train, seed), state, batches)
+    state, losses = jax.lax.scan(partial(train_step, run, train, seed), state, (batches, rates))
     return run.lay(state), losses
 
 
 def train_step(
-    run: Run, train: Images, seed: jax.Array, state: State, rows: jax.Array
+    run: Run,
+    train: Images,
+    seed: jax.Array,
+    state: State,
+    of_step: tuple[jax.Array, jax.Array | None],
 ) -> tuple[State, jax.Array]:
-    """Return the state after a step on the images `rows`, int32 [B], and the step's loss."""
+    """Return the state after a step, and the step's loss.
+
+    of_step: the images' rows, int32 [B], and `Run.rates` of the step, [layers].
+    """
+    rows, rates = of_step
     mask_key = jax.random.fold_in(stream_of(seed, "masks"), state.step)
     rows = run.split(rows)
     x, labels = augmented(run.cfg, train, seed, rows, state.step), train.labels[rows]
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         model = nnx.merge(run.graphdef, params, state.batch_stats, copy=True)
+        if rates is not None:
+            set_drop_probs(model, [*rates])
         model.train()
         losses = optax.softmax_cross_entropy_with_integer_labels(model(x, key=mask_key), labels)
         return losses.mean(), nnx.state(model, nnx.BatchStat)
@@ -235,14 +267,22 @@ def standardise(pixels: jax.Array, images: Images) -> jax.Array:
 
 
 def evaluate(run: Run, state: State, test: Images) -> tuple[jax.Array, jax.Array]:
-    """Return the share of images that are wrong, and their mean loss, no sample dropped."""
-    return _evaluate(run.of_any_seed, state, test)
+    """Return the share of images that are wrong, and their mean loss, no sample dropped.
+
+    Where cfg.scale_at is "eval" the branches are scaled by the rates of the last step done.
+    """
+    rates = run.rates(int(state.step) - 1, 1) if run.cfg.ramps else None
+    return _evaluate(run.of_any_seed, state, test, rates)
 
 
 @partial(jax.jit, static_argnames="run")
-def _evaluate(run: Run, state: State, test: Images) -> tuple[jax.Array, jax.Array]:
+def _evaluate(
+    run: Run, state: State, test: Images, rates: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
     total, batch = len(test.labels), run.cfg.batch
     model = nnx.merge(run.graphdef, state.params, state.batch_stats)
+    if rates is not None:
+        set_drop_probs(model, [*rates[0]])
     model.eval()
 
     def count(sums: jax.Array, rows: jax.Array) -> tuple[jax.Array, None]:

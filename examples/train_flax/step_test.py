@@ -185,6 +185,64 @@ def test_an_epoch_of_several_passes_takes_each_image_once_a_pass(trained):
     assert not np.isin(passes[10:], passes[:10]).any()
 
 
+def losses_of(**changed):
+    cfg = dataclasses.replace(CFG, **changed)
+    data = load(cfg)
+    run, placed = begin(cfg, data)
+    return np.asarray(train_epoch(run, fresh_state(run, data), placed.train, 1)[1])
+
+
+def test_the_rates_of_a_ramp_are_data_of_one_program_for_all_epochs(caplog):
+    cfg = dataclasses.replace(CFG, ramp="early", ramp_end=0.5)
+    data = load(cfg)
+    run, placed = begin(cfg, data)
+    state = fresh_state(run, data)
+    with jax.log_compiles():
+        for epoch in range(1, 5):
+            state, _ = train_epoch(run, state, placed.train, epoch)
+            evaluate(run, state, placed.test)
+    compiled = [line for line in caplog.messages if line.startswith("Finished XLA compilation")]
+    assert sum("train_steps" in line for line in compiled) == 1
+    assert sum("_evaluate" in line for line in compiled) == 1
+    # step 18 is 2 before the end at 20: a tenth of 0, 0.1 and 0.2
+    np.testing.assert_array_equal(run.rates(18, 3), np.float32([[0, 0.01, 0.02], [0, 0.005, 0.01],
+                                                                [0, 0, 0]]))  # fmt: skip
+    assert begin(CFG, data)[0].rates(0, 3) is None
+
+
+@pytest.mark.parametrize("mode", ["row", "batch"])
+def test_each_step_trains_at_its_own_rates(mode):
+    """Before late stochastic depth begins, at step 4 of 40, losses are those of constant depth."""
+    full = {"drop_path_rate": 0.9, "rule": "uniform", "mode": mode}
+    constant = losses_of(drop_path_rate=0.0, mode=mode)
+    late = losses_of(ramp="late", ramp_end=0.1, **full)
+    np.testing.assert_allclose(late[:4], constant[:4], rtol=0, atol=1e-5)
+    assert abs(late[4] - constant[4]) > 0.01
+    # a ramp over before it begins: early leaves nothing to drop, late drops from step 0 on
+    np.testing.assert_allclose(
+        losses_of(ramp="early", ramp_end=1e-9, **full), constant, rtol=0, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        losses_of(ramp="late", ramp_end=1e-9, **full), losses_of(**full), rtol=0, atol=1e-4
+    )
+
+
+def test_evaluation_scales_by_the_rates_of_the_last_step_done():
+    cfg = dataclasses.replace(CFG, scale_at="eval", drop_path_rate=0.9, rule="uniform")
+    data = load(cfg)
+
+    def loss_after(steps, **changed):
+        run, placed = begin(dataclasses.replace(cfg, **changed), data)
+        state = fresh_state(run, data)._replace(step=jnp.int32(steps))
+        return float(evaluate(run, state, placed.test)[1])
+
+    full, whole = loss_after(20), loss_after(20, drop_path_rate=0.0)
+    assert abs(full - whole) > 0.01
+    late = {"ramp": "late", "ramp_end": 0.5}  # step 20, the 21st, is the first that drops
+    assert loss_after(20, **late) == pytest.approx(whole, abs=1e-5)
+    assert loss_after(21, **late) == pytest.approx(full, abs=1e-5)
+
+
 def test_validation_images_are_evaluated_like_test_images(trained):
     *_, state, _ = trained
     data = load(dataclasses.replace(CFG, validation=100))
