@@ -201,12 +201,13 @@ def in_processes(cfg: Config, count: int, timeout: float = 300):
 
 
 @pytest.mark.slow
-def test_two_processes_of_two_devices_have_the_losses_of_one_process():
-    cfg = dataclasses.replace(VIT, devices=4, fsdp=True, compilation_cache="")
+@pytest.mark.parametrize("mode", ["balanced", "ramp"])
+def test_two_processes_of_two_devices_have_the_losses_of_one_process(mode):
+    cfg = dataclasses.replace(CONFIGS[mode], devices=4, fsdp=True, compilation_cache="")
     first, second = in_processes(cfg, 2)
     assert (first["devices"], first["writer"], second["writer"]) == (4, True, False)
     assert first["losses"] == second["losses"]
     assert first["error"] == second["error"]
-    np.testing.assert_allclose(first["losses"], losses(VIT, 1)[0], rtol=0, atol=LEARNT)
+    np.testing.assert_allclose(first["losses"], losses(CONFIGS[mode], 1)[0], rtol=0, atol=LEARNT)
     assert first["refusal"] == "the writer's reason"
     assert second["refusal"] == "process 0 was refused and says why"
