@@ -162,9 +162,9 @@ def write_comparison(runs: Mapping[str, Runs], folder: Path) -> None:
         ),
         *(f"{line[0].upper()}{line[1:]}." for line in findings(runs)),
         "![error](error.png)\n\nTest error over the epochs; dots: the epochs that count.",
-        "![gap](gap.png)\n\nLoss on the test images and in training, the mean over the seeds. "
-        f"{'While' if first.ramps else 'In training'} paths are dropped, "
-        "the two of stochastic depth lie closer.",
+        "![gap](gap.png)\n\nLoss on the test images and in training, the mean over the seeds. In "
+        f"training paths are dropped{' for a part of it' if first.ramps else ''}, so that the two "
+        "of stochastic depth lie closer.",
         f"Each run by itself: {', '.join(reports)}.",
     )
 
