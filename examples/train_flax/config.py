@@ -76,7 +76,7 @@ class Config:
     ramp: Ramp = option(
         "none", "early: the rates fall to 0, evenly, by ramp_end; late: they are 0 before ramp_end"
     )
-    ramp_end: float = option(  # the source's 50 of 300 epochs
+    ramp_end: float = option(  # 50 of 300 epochs, as Liu et al. 2023 ran it
         1 / 6, "where early stochastic depth ends, or late begins, as a share of all steps"
     )
     mode: Mode = option("row", "how a step draws the samples that it drops")
