@@ -29,7 +29,7 @@ help:
 
 # What the tests need holds all that the example needs.
 train: $(or $(wildcard $(VENV)/test.done),$(VENV)/train.done)
-	$(BIN)/python -m examples.train_flax.compare
+	$(BIN)/python -m examples.train_flax.compare --preset few-digits --seeds 8
 
 # At most 8 workers, since each may load both frameworks: about a gigabyte. By file, so that the
 # blocks of a page and what a file compiles once stay together.

@@ -51,7 +51,7 @@ def test_the_notebook_trains_both_depths_and_shows_table_and_pictures(run):
         assert words in table
     shown = {name: pictures(cell) for name, cell in run.items()}
     assert {name: count for name, count in shown.items() if count} == {
-        "pictures": 2,
+        "pictures": 1,
         "kept-layers-picture": 1,
     }
 

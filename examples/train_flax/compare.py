@@ -28,14 +28,18 @@ with needs_extra("example", __name__):
     from examples.train_flax.config import Config, Refused
     from examples.train_flax.devices import is_writer, start
     from examples.train_flax.loop import Result, train
-    from examples.train_flax.metrics import images_per_second, mean_skipped, seconds_a_step
+    from examples.train_flax.metrics import (
+        images_per_second,
+        mean_and_deviation,
+        mean_skipped,
+        seconds_a_step,
+    )
     from examples.train_flax.model import title
-    from examples.train_flax.plots import draw_errors, draw_gaps
+    from examples.train_flax.plots import draw_comparison
     from examples.train_flax.report import (
         duration,
         expected_depth,
         machine,
-        mean_and_deviation,
         rates_over_training,
         table,
         write_markdown,
@@ -81,14 +85,17 @@ def screen_table(runs: Mapping[str, Runs]) -> Table:
     """One line a depth. Fits 80 columns."""
     constant = runs["constant"].results
     images, seeds = constant[0].test_images, len(constant)
-    caption = f"one of the {images} test images is {1 / images:.1%}; depth is in branches"
+    caption = (
+        f"one of the {images} test images is {1 / images:.1%}; depth is in branches; "
+        f"{constant[0].parameters:,} parameters"
+    )
     if seeds > 1:
         caption += f"; error: mean ± standard deviation of {seeds} seeds"
     config, steps = runs["stochastic"].configs[0], constant[0].steps
     if config.ramps:
         caption += f"; rates {rates_over_training(config, steps)}"
     grid = Table(caption=caption)
-    headers = "drop_path_rate", "test error", "seconds a step", "expected depth", "parameters"
+    headers = "drop_path_rate", "test error", "test loss", "seconds a step", "expected depth"
     for header in headers:
         first = header is headers[0]
         grid.add_column(header, justify="left" if first else "right", no_wrap=first)
@@ -96,9 +103,9 @@ def screen_table(runs: Mapping[str, Runs]) -> Table:
         grid.add_row(
             f"{configs[0].drop_path_rate:g} ({name})",
             error(results),
+            f"{test_loss(results):.3f}",
             f"{seconds(results):.4f}",
             expected_depth(configs[0], steps, results[0].rows),
-            f"{results[0].parameters:,}",
         )
     return grid
 
@@ -107,9 +114,14 @@ def error(results: Sequence[Result]) -> str:
     return mean_and_deviation([result.best.test_error for result in results], ".1%")
 
 
+def test_loss(results: Sequence[Result]) -> float:
+    """The mean over seeds, each at the epoch that counts."""
+    return statistics.fmean(result.best.test_loss for result in results)
+
+
 def seconds(results: Sequence[Result]) -> float:
-    """The mean over seeds of the seconds a step, compilation left out."""
-    return statistics.fmean(seconds_a_step(result.rows) for result in results)
+    """The median over seeds of the seconds a step, compilation left out."""
+    return statistics.median(seconds_a_step(result.rows) for result in results)
 
 
 def findings(runs: Mapping[str, Runs]) -> list[str]:
@@ -120,7 +132,9 @@ def findings(runs: Mapping[str, Runs]) -> list[str]:
         gain = f"{mean} points lower, 95 % interval {low} to {high}"
         found.append(f"error of stochastic depth: {gain}")
     constant, stochastic = (seconds(each.results) for each in runs.values())
-    found.append(f"a step takes {stochastic / constant:.2f} of constant depth's")
+    share = stochastic / constant
+    saved = f": {1 - share:.0%} of the time saved" if share < 1 else ""
+    found.append(f"a step takes {share:.2f} of constant depth's{saved}")
     shares = [mean_skipped(result.rows) for result in runs["stochastic"].results]
     known = [share for share in shares if share is not None]
     if known:
@@ -138,11 +152,10 @@ def difference(runs: Mapping[str, Runs]) -> tuple[float, float, float]:
 
 
 def write_comparison(runs: Mapping[str, Runs], folder: Path) -> None:
-    """Write report.md and error.png, both depths side by side."""
+    """Write report.md and comparison.png, both depths side by side."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = {f"{name} depth": [r.rows for r in each.results] for name, each in runs.items()}
-    draw_errors(rows, folder / "error.png")
-    draw_gaps(rows, folder / "gap.png")
+    draw_comparison(rows, folder / "comparison.png")
     first, results = runs["stochastic"].configs[0], runs["stochastic"].results
     seeds = f"{len(results)} seeds, mean ± standard deviation" if len(results) > 1 else "one seed"
     columns = [depth_column(*each) for each in runs.values()]
@@ -161,10 +174,10 @@ def write_comparison(runs: Mapping[str, Runs], folder: Path) -> None:
             ["", *runs], ([what, *values] for what, *values in zip(COLUMN, *columns, strict=True))
         ),
         *(f"{line[0].upper()}{line[1:]}." for line in findings(runs)),
-        "![error](error.png)\n\nTest error over the epochs; dots: the epochs that count.",
-        "![gap](gap.png)\n\nLoss on the test images and in training, the mean over the seeds. In "
-        f"training paths are dropped{' for a part of it' if first.ramps else ''}, so that the two "
-        "of stochastic depth lie closer.",
+        "![comparison](comparison.png)\n\nTest error over the epochs, a thin line a seed; dots: "
+        "the epochs that count. Loss on the test images and in training: the further apart they "
+        "lie, the more a depth overfits. Training loss is that with paths dropped"
+        f"{' for a part of the training' if first.ramps else ''}.",
         f"Each run by itself: {', '.join(reports)}.",
     )
 
@@ -172,6 +185,7 @@ def write_comparison(runs: Mapping[str, Runs], folder: Path) -> None:
 COLUMN = (
     "drop_path_rate",
     "test error",
+    "test loss",
     "last training loss",
     "seconds a step",
     "images/s",
@@ -187,6 +201,7 @@ def depth_column(configs: Sequence[Config], results: Sequence[Result]) -> list[s
     return [
         f"{configs[0].drop_path_rate:g}",
         error(results),
+        f"{test_loss(results):.3f}",
         mean_and_deviation([result.rows[-1].train_loss for result in results], ".3f"),
         f"{seconds(results):.4f}",
         f"{statistics.fmean(images_per_second(result.rows) for result in results):.0f}",

@@ -46,8 +46,7 @@ def test_the_table_has_both_depths_and_is_the_same_again(tmp_path, capsys, monke
 def assert_report_links_what_is_there(folder):
     links = re.findall(r"\]\((.*?)\)", (folder / "report.md").read_text())
     assert links == [
-        "error.png",
-        "gap.png",
+        "comparison.png",
         "../run-constant/report.md",
         "../run-stochastic/report.md",
     ]
@@ -109,7 +108,10 @@ def test_the_interval_is_students_of_the_paired_differences():
 def test_batch_mode_says_what_the_draw_skipped_and_what_the_clock_saved(canned, tmp_path, capsys):
     argv = ["--preset", "smoke", "--mode", "batch", "--run-dir", str(tmp_path / "run")]
     assert main(argv) == 0
-    lines = "a step takes 0.75 of constant depth's", "branches skipped by the draw: 10.0%"
+    lines = (
+        "a step takes 0.75 of constant depth's: 25% of the time saved",
+        "branches skipped by the draw: 10.0%",
+    )
     assert capsys.readouterr().out.splitlines()[-2:] == [*lines]  # 0.015 for 0.02
     text = (tmp_path / "run-compare" / "report.md").read_text()
     assert all(f"{line[0].upper()}{line[1:]}." in text for line in lines)

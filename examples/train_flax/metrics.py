@@ -46,6 +46,12 @@ def best_row(rows: Sequence[Row]) -> Row:
     return min(judged, key=lambda row: row.validation_error or 0.0) if judged else rows[-1]
 
 
+def mean_and_deviation(values: Sequence[float], form: str) -> str:
+    """The mean, and if there are several values their standard deviation (n - 1)."""
+    mean = format(statistics.fmean(values), form)
+    return mean if len(values) == 1 else f"{mean} ± {format(statistics.stdev(values), form)}"
+
+
 def seconds_a_step(rows: Sequence[Row]) -> float:
     """The median over all epochs but the first, which compiles, if there are others."""
     before = [0, *(row.step for row in rows)]

@@ -9,6 +9,7 @@ from examples.train_flax.metrics import (
     Row,
     best_row,
     images_per_second,
+    mean_and_deviation,
     mean_skipped,
     open_record,
     seconds_a_step,
@@ -102,3 +103,8 @@ def test_the_share_skipped_is_none_where_no_row_has_one():
     assert mean_skipped(ROWS) is None
     shares = [row._replace(skipped=s) for row, s in zip(ROWS, (0.1, 0.2, 0.6), strict=True)]
     assert mean_skipped(shares) == pytest.approx(0.3)
+
+
+def test_a_deviation_is_that_of_a_sample_and_needs_two():
+    assert mean_and_deviation([0.1], ".1%") == "10.0%"
+    assert mean_and_deviation([0.1, 0.2, 0.3], ".1%") == "20.0% ± 10.0%"  # sqrt(0.02 / 2)

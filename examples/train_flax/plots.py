@@ -5,7 +5,6 @@ which the colour-blind can tell apart. Not here: numbers that metrics.csv does n
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 import droppath
 from examples.train_flax.config import Config
 from examples.train_flax.masks import depths, kept
-from examples.train_flax.metrics import Row, best_row
+from examples.train_flax.metrics import Row, best_row, mean_and_deviation
 from examples.train_flax.model import rates_at, title
 
 COLOURS = BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, jfly.uni-koeln.de/color
@@ -38,7 +37,7 @@ def draw_run(cfg: Config, steps: int, rows: Sequence[Row], folder: Path) -> None
     """Draw the pictures of one run of `steps` steps an epoch into folder."""
     folder.mkdir(exist_ok=True)
     draw_losses(cfg, rows, folder / "loss.png")
-    draw_errors({"test": [rows]}, folder / "error.png")
+    draw_errors(rows, folder / "error.png")
     draw_learning_rate(rows, folder / "learning_rate.png")
     if cfg.drop_path_rate == 0:
         return
@@ -114,31 +113,50 @@ def _plain_ticks(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def draw_errors(runs: Mapping[str, Sequence[Sequence[Row]]], path: Path) -> None:
-    """Test error over the epochs, up to 10 % or twice the lowest: a colour a name, a line a seed.
-
-    A dot marks the epoch that counts; the error on a validation part is a thin line.
-    """
+def draw_errors(rows: Sequence[Row], path: Path) -> None:
+    """Test error over the epochs of one run."""
     figure, axes = _figure("Test error", "epoch", "images classified wrongly")
+    _plot_errors(axes, {"test": [rows]})
+    figure.savefig(path)
+
+
+def draw_comparison(runs: Mapping[str, Sequence[Sequence[Row]]], path: Path) -> None:
+    """Test error, and loss in training and on test images, over the epochs: a colour a name."""
+    figure = Figure(figsize=(11, 4), dpi=150, layout="constrained")
+    errors, losses = figure.subplots(1, 2)
+    _label(errors, "Test error", "epoch", "images classified wrongly")
+    _plot_errors(errors, runs)
+    _label(losses, "Loss, the mean over the runs", "epoch", "cross-entropy (nats)")
+    _plot_losses(losses, runs)
+    figure.savefig(path)
+
+
+def _plot_errors(axes: Axes, runs: Mapping[str, Sequence[Sequence[Row]]]) -> None:
+    """Test error up to 10 % or twice the lowest: a thin line a run, and a thick one for their mean.
+
+    A dot marks the epoch that counts; the error on a validation part is dotted, for a single run.
+    """
     for (name, seeds), colour, dashes in zip(runs.items(), COLOURS, DASHES, strict=False):
-        for number, rows in enumerate(seeds):
-            best, epochs = best_row(rows), [row.epoch for row in rows]
-            label = None if number else f"{name}: {_errors_at_best(seeds)}"
-            plot = partial(axes.plot, color=colour, alpha=0.9 if len(seeds) == 1 else 0.6)
-            plot(epochs, [row.test_error for row in rows], dashes, label=label)
-            plot(best.epoch, best.test_error, "o", fillstyle="none", clip_on=False)
-            if best.validation_error is not None:
-                plot(epochs, [row.validation_error or 0 for row in rows], linewidth=0.7)
+        epochs = [row.epoch for row in seeds[0]]
+        errors = np.array([[row.test_error for row in rows] for rows in seeds])
+        bests = [best_row(rows) for rows in seeds]
+        label = f"{name}: {mean_and_deviation([best.test_error for best in bests], '.1%')}"
+        axes.plot(epochs, errors.mean(0), dashes, color=colour, linewidth=2, label=label)
+        dots = [best.epoch for best in bests], [best.test_error for best in bests]
+        axes.plot(*dots, "o", color=colour, fillstyle="none", alpha=0.6, clip_on=False)
+        if len(seeds) > 1:
+            axes.plot(epochs, errors.T, color=colour, linewidth=0.6, alpha=0.4)
+        elif bests[0].validation_error is not None:
+            validation = [row.validation_error or 0 for row in seeds[0]]
+            axes.plot(epochs, validation, ":", color=colour, linewidth=0.9)
     lowest = min(row.test_error for seeds in runs.values() for rows in seeds for row in rows)
     axes.set_ylim(0, min(1, max(0.1, 2 * lowest)))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(frameon=False)
-    figure.savefig(path)
 
 
-def draw_gaps(runs: Mapping[str, Sequence[Sequence[Row]]], path: Path) -> None:
-    """Draw test and training loss over the epochs, means over the seeds: how far each overfits."""
-    figure, axes = _figure("Loss in training and on test images", "epoch", "cross-entropy (nats)")
+def _plot_losses(axes: Axes, runs: Mapping[str, Sequence[Sequence[Row]]]) -> None:
+    """Test and training loss, the means over the runs: how far each overfits."""
     for (name, seeds), colour in zip(runs.items(), COLOURS, strict=False):
         epochs = [row.epoch for row in seeds[0]]
         means = np.array([[[r.test_loss, r.train_loss] for r in rows] for rows in seeds]).mean(0)
@@ -146,11 +164,6 @@ def draw_gaps(runs: Mapping[str, Sequence[Sequence[Row]]], path: Path) -> None:
         axes.semilogy(epochs, means[:, 1], ":", color=colour, label=f"{name}: training")
     _plain_ticks(axes)
     axes.legend(frameon=False)
-    figure.savefig(path)
-
-
-def _errors_at_best(seeds: Sequence[Sequence[Row]]) -> str:
-    return ", ".join(f"{best_row(rows).test_error:.1%}" for rows in seeds)
 
 
 def draw_learning_rate(rows: Sequence[Row], path: Path) -> None:
@@ -163,11 +176,15 @@ def draw_learning_rate(rows: Sequence[Row], path: Path) -> None:
 def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
     axes = figure.subplots()
+    _label(axes, title, x_label, y_label)
+    return figure, axes
+
+
+def _label(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def draw_depths(cfg: Config, again: Drawn, path: Path) -> None:

@@ -11,7 +11,14 @@ from matplotlib.figure import Figure
 from examples.train_flax import plots
 from examples.train_flax.metrics import Row
 from examples.train_flax.model import layer_rates
-from examples.train_flax.plots import Drawn, draw_again, draw_depths, draw_errors, draw_run
+from examples.train_flax.plots import (
+    Drawn,
+    draw_again,
+    draw_comparison,
+    draw_depths,
+    draw_errors,
+    draw_run,
+)
 from examples.train_flax.presets import PRESETS
 
 CFG = dataclasses.replace(PRESETS["smoke"], drop_path_rate=0.9)
@@ -32,7 +39,7 @@ def test_every_picture_is_drawn_and_none_is_blank(tmp_path):
     draw_run(CFG, 10, ROWS, tmp_path)
     pictures = {path.name for path in tmp_path.iterdir()}
     assert pictures == {"error.png", "learning_rate.png", "loss.png"} | OF_MASKS
-    draw_errors({"one": [ROWS, ROWS[:3]], "other": [ROWS[:2], ROWS]}, tmp_path / "compare.png")
+    draw_comparison({"one": [ROWS, ROWS], "other": [ROWS[:2]]}, tmp_path / "comparison.png")
     for path in tmp_path.iterdir():
         assert_drawn(path)
 
@@ -66,14 +73,14 @@ def axes(monkeypatch):
 
 
 def test_the_dot_is_at_the_epoch_that_counts_and_the_legend_says_its_error(axes, tmp_path):
-    draw_errors({"test": [ROWS]}, tmp_path / "error.png")
+    draw_errors(ROWS, tmp_path / "error.png")
     dots = [line for line in axes[0].lines if line.get_marker() == "o"]
     assert [(*dot.get_xdata(), *dot.get_ydata()) for dot in dots] == [(3, 0.3 / 3)]
     assert [text.get_text() for text in axes[0].get_legend().texts] == ["test: 10.0%"]
 
 
 def test_an_error_axis_ends_at_100_percent(axes, tmp_path):
-    draw_errors({"test": [[row._replace(test_error=0.8) for row in ROWS]]}, tmp_path / "error.png")
+    draw_errors([row._replace(test_error=0.8) for row in ROWS], tmp_path / "error.png")
     assert axes[0].get_ylim() == (0, 1)
 
 

@@ -25,6 +25,20 @@ RESNET110 = Config(  # Huang et al. 2016, section 4, and their code
 
 PRESETS = {
     "digits": Config(),  # about 1 % test error in a minute on 2 CPU cores
+    "few-digits": Config(  # what overfits: docs/example.md has how it was found
+        run_dir="runs/few-digits",
+        train_images=300,
+        validation=500,
+        split_seed=0,
+        test_rest=True,
+        width=24,
+        drop_path_rate=0.6,
+        mode="balanced",
+        epochs=6,
+        passes=10,
+        batch=100,
+        shift=0,
+    ),
     "fashion-mnist": Config(  # a small network, for a CPU
         run_dir="runs/fashion-mnist",
         data_dir="data/fashion-mnist",

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 import platform
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -124,12 +123,6 @@ def machine(cfg: Config) -> str:
     of = f"of {os.cpu_count()} cores" if kind == "cpu" else f"in {jax.process_count()} process(es)"
     versions = f"jax {jax.__version__}, Python {platform.python_version()}"
     return f"{count} x {kind} {of}, {platform.machine()}, {versions}"
-
-
-def mean_and_deviation(values: Sequence[float], form: str) -> str:
-    """The mean, and if there are several values their standard deviation (n - 1)."""
-    mean = format(statistics.fmean(values), form)
-    return mean if len(values) == 1 else f"{mean} ± {format(statistics.stdev(values), form)}"
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

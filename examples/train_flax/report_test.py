@@ -7,7 +7,7 @@ import pytest
 
 from examples.train_flax.plots_test import ROWS
 from examples.train_flax.presets import PRESETS
-from examples.train_flax.report import Facts, mean_and_deviation, table, write_report
+from examples.train_flax.report import Facts, table, write_report
 
 
 def report_of(tmp_path, rows, **changed):
@@ -72,11 +72,6 @@ def test_every_picture_that_was_drawn_is_shown_and_is_there(tmp_path, rate, coun
     pictures = re.findall(r"\]\((.*?)\)", text)
     assert len(pictures) == count
     assert all((tmp_path / picture).is_file() for picture in pictures)
-
-
-def test_a_deviation_is_that_of_a_sample_and_needs_two():
-    assert mean_and_deviation([0.1], ".1%") == "10.0%"
-    assert mean_and_deviation([0.1, 0.2, 0.3], ".1%") == "20.0% ± 10.0%"  # sqrt(0.02 / 2)
 
 
 def test_a_table_is_markdown():
