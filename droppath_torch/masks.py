@@ -36,7 +36,7 @@ from droppath_torch.arrays import (
     to_device,
 )
 from droppath_torch.on_cpu import threefry2x32_on_host
-from droppath_torch.rows import DeviceRows
+from droppath_torch.rows import Sent
 
 Key: TypeAlias = NDArray[np.uint32] | Tensor
 Rate: TypeAlias = float | Tensor
@@ -49,7 +49,7 @@ LOW_WORD = WORD - 1  # words are held in int64: PyTorch has no arithmetic on uin
 class Draw(NamedTuple):
     """How a call gets its mask: it is `keep`, or is drawn from `key` or from `generator`.
 
-    rows: those of a `keep` that the host knows, where `keyed` has sent them to x's device.
+    sent: a `keep` that the host knows, where `keyed` has sent it to x's device.
     """
 
     key: Key | None
@@ -58,7 +58,7 @@ class Draw(NamedTuple):
     groups: SupportsIndex
     offset: Offset
     generator: torch.Generator | None
-    rows: DeviceRows | None = None
+    sent: Sent | None = None
 
 
 def keep_mask(

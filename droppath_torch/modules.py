@@ -111,8 +111,8 @@ class DropPath(nn.Module):
             check_nothing_given(key=key, keep=keep, offset=offset)
             return self._end_branch(x, p)
         if key is None and keep is None:
-            keep, rows = self._keyed_mask(x, p, offset)
-            keep = keep if rows is None else rows.keep
+            keep, sent = self._keyed_mask(x, p, offset)
+            keep = keep if sent is None else sent.keep
         return drop_path(
             x,
             p,
@@ -266,12 +266,12 @@ class DropPathResidual(DropPath):
         check_skip(skip)
         if isinstance(x, fx.Proxy):
             return record_residual(self, x, per_sample, key=key, keep=keep, offset=offset)
-        rows = None
+        sent = None
         if key is None and keep is None:
-            keep, rows = self._keyed_mask(x, p, offset)
+            keep, sent = self._keyed_mask(x, p, offset)
             if keep is not None and self.mode == "balanced" and not isinstance(p, Tensor):
                 skip = skip is not False  # also compiled: keyed's masks keep no row too many
-        draw = Draw(key, keep, self.mode, self.groups, offset, self.generator, rows)
+        draw = Draw(key, keep, self.mode, self.groups, offset, self.generator, sent)
         options = skip, self.scale_by_keep, self.scale_at, self.axis
         return run_residual(draw, x, self.branch, p, self.training, per_sample, *options)
 

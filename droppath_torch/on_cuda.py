@@ -38,8 +38,16 @@ def can_fuse(x: Tensor, f: Tensor, s: float | Tensor) -> bool:
         and x.dtype in TILE
         and f.dtype in TILE
         and not isinstance(s, Tensor)
-        and all(each.permute(memory_order(x)).is_contiguous() for each in (x, f))
+        and _lie_alike(x, f)
     )
+
+
+def _lie_alike(x: Tensor, f: Tensor) -> bool:
+    """Return whether both are dense in memory, in one order of their axes."""
+    if x.is_contiguous():
+        return f.is_contiguous()
+    order = x.dim_order()
+    return x.permute(order).is_contiguous() and f.permute(order).is_contiguous()
 
 
 def can_fuse_gather(dy: Tensor, s: float | Tensor, dtype: torch.dtype) -> bool:
@@ -47,24 +55,25 @@ def can_fuse_gather(dy: Tensor, s: float | Tensor, dtype: torch.dtype) -> bool:
     return dtype in TILE and can_fuse(dy, dy, s)
 
 
-def add_rows_fused(
-    x: Tensor, f: Tensor, place: Tensor, keep: Tensor, s: float, axis: int
-) -> Tensor:
-    """Return x + s * f[place] where keep, x elsewhere: x [..., B, ...], f [..., n, ...]."""
+def add_rows_fused(x: Tensor, f: Tensor, place: Tensor, s: float, axis: int) -> Tensor:
+    """Return x + s * f[place] where place >= 0, x elsewhere: x [..., B, ...], f [..., n, ...]."""
     y = torch.empty_like(x)
-    _launch(_add_rows, (x, f, place, keep, y), s, (x.shape[axis], f.shape[axis]), axis)
+    _launch(_add_rows, (x, f, place, y), s, (x.shape[axis], f.shape[axis]), axis)
     return y
 
 
 def take_rows_fused(
-    dy: Tensor, taken: Tensor, real: Tensor, s: float, dtype: torch.dtype, axis: int
+    dy: Tensor, taken: Tensor, place: Tensor, s: float, dtype: torch.dtype, axis: int
 ) -> Tensor:
-    """Return s * dy[taken], and 0 where not real, as dtype: [..., B, ...] -> [..., n, ...]."""
-    order = memory_order(dy)
-    shape = [len(taken) if i == axis else dy.shape[i] for i in order]
-    df = torch.empty(shape, dtype=dtype, device=dy.device)
-    df = df.permute([order.index(i) for i in range(dy.ndim)])
-    _launch(_take_rows, (dy, taken, real, df), s, (dy.shape[axis], len(taken)), axis)
+    """Return s * dy[taken] as dtype, and 0 for a spare: [..., B, ...] -> [..., n, ...].
+
+    A spare is a row that runs, but whose place is another.
+    """
+    order, shape = memory_order(dy), [*dy.shape]
+    shape[axis] = len(taken)
+    df = torch.empty([shape[i] for i in order], dtype=dtype, device=dy.device)
+    df = df if dy.is_contiguous() else df.permute([order.index(i) for i in range(dy.ndim)])
+    _launch(_take_rows, (dy, taken, place, df), s, (dy.shape[axis], len(taken)), axis)
     return df
 
 
@@ -73,18 +82,20 @@ def _launch(
 ) -> None:
     """Run a kernel from the first tensor to the last, over memory that is [rows, inner]."""
     of_input, output = tensors[0], tensors[-1]
-    if not output.numel():
+    total = output.numel()
+    if not total:
         return
     order = memory_order(of_input)
-    inner = math.prod(of_input.shape[i] for i in order[order.index(axis) + 1 :])
-    rows, tile = output.numel() // inner, TILE[of_input.dtype]
+    inner = math.prod([of_input.shape[i] for i in order[order.index(axis) + 1 :]])
+    rows, tile = total // inner, TILE[of_input.dtype]
     columns = min(1 << (inner - 1).bit_length(), tile)  # inner, up to a power of two
     chunks, tiles = -(-inner // columns), -(-rows // (tile // columns))
-    index = tl.int32 if max(each.numel() for each in tensors) < LONG else tl.int64
-    options = {"ROWS": tile // columns, "COLUMNS": columns, "INDEX": index}
+    index = tl.int32 if max(total, of_input.numel()) < LONG else tl.int64
     with torch.cuda.device_of(output):  # Triton launches on the current device
         # a grid's first axis alone may be longer than 65,535
-        kernel[(chunks * tiles,)](*tensors, s, *sizes, rows, inner, **options)
+        kernel[(chunks * tiles,)](
+            *tensors, s, *sizes, rows, inner, ROWS=tile // columns, COLUMNS=columns, INDEX=index
+        )
 
 
 if triton is not None:
@@ -98,30 +109,30 @@ if triton is not None:
 
     # A number of rows that is 1, or a multiple of 16, compiles no kernel of its own, nor do
     # addresses of what is loaded once a row.
-    @triton.jit(do_not_specialize=["place", "keep", "batch", "ran", "rows"])
+    @triton.jit(do_not_specialize=["place", "batch", "ran", "rows"])
     def _add_rows(  # type: ignore[no-untyped-def]
-        x, f, place, keep, y, s, batch, ran, rows, inner,
+        x, f, place, y, s, batch, ran, rows, inner,
         ROWS: tl.constexpr, COLUMNS: tl.constexpr, INDEX: tl.constexpr,
     ):  # fmt: skip
         row, at, exists, inside = _tile(rows, inner, ROWS, COLUMNS, INDEX)  # rows of [..., B]
         here = row[:, None] * inner + at
-        old = tl.load(x + here, inside)  # first: it waits for neither keep nor place
-        kept = tl.load(keep + row % batch, exists, other=0)
-        place_of = tl.load(place + row % batch, exists, other=0).to(INDEX)
+        old = tl.load(x + here, inside)  # first: it does not wait for place
+        place_of = tl.load(place + row % batch, exists, other=-1).to(INDEX)
+        kept = (place_of >= 0)[:, None]
         there = ((row // batch) * ran + place_of)[:, None] * inner + at
-        add = tl.load(f + there, inside & kept[:, None], other=0)  # dropped: nothing is read
+        add = tl.load(f + there, inside & kept, other=0)  # dropped: nothing is read
         new = old.to(tl.float32) + s * add.to(tl.float32)
-        tl.store(y + here, tl.where(kept[:, None], new.to(old.dtype), old), inside)
+        tl.store(y + here, tl.where(kept, new.to(old.dtype), old), inside)
 
-    @triton.jit(do_not_specialize=["taken", "real", "batch", "ran", "rows"])
+    @triton.jit(do_not_specialize=["taken", "place", "batch", "ran", "rows"])
     def _take_rows(  # type: ignore[no-untyped-def]
-        dy, taken, real, df, s, batch, ran, rows, inner,
+        dy, taken, place, df, s, batch, ran, rows, inner,
         ROWS: tl.constexpr, COLUMNS: tl.constexpr, INDEX: tl.constexpr,
     ):  # fmt: skip
         row, at, exists, inside = _tile(rows, inner, ROWS, COLUMNS, INDEX)  # rows of [..., n]
-        counts = tl.load(real + row % ran, exists, other=0)
         taken_of = tl.load(taken + row % ran, exists, other=0).to(INDEX)
         there = ((row // ran) * batch + taken_of)[:, None] * inner + at
-        value = tl.load(dy + there, inside & counts[:, None], other=0)
+        value = tl.load(dy + there, inside)  # first: it does not wait for place
+        real = tl.load(place + taken_of, exists, other=-1).to(INDEX) == row % ran
         new = (s * value.to(tl.float32)).to(df.dtype.element_ty)
-        tl.store(df + row[:, None] * inner + at, new, inside)
+        tl.store(df + row[:, None] * inner + at, tl.where(real[:, None], new, 0), inside)

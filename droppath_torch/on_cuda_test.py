@@ -45,19 +45,19 @@ def check(dtype, other, shape, axis, order, capacity, groups):
     f[(*at, ~rows.real)] = torch.nan
     dropped = (*at, ~keep.to(DEVICE))
     x[dropped] *= -0.0
-    y = add_rows_fused(x, f, rows.place, rows.keep, 1 / 0.7, axis)
+    y = add_rows_fused(x, f, rows.place, 1 / 0.7, axis)
     eps = torch.finfo(dtype).eps  # a multiply-add may be fused; the interpreter cuts bfloat16 off
     torch.testing.assert_close(y, rows.add(x, f, 1 / 0.7, axis), rtol=2 * eps, atol=2 * eps)
     assert torch.equal(bits(y[dropped]), bits(x[dropped]))
     bad = (*at, rows.taken[~rows.real])
     x[bad] = torch.nan
-    df = take_rows_fused(x, rows.taken, rows.real, 1 / 0.7, other, axis)
+    df = take_rows_fused(x, rows.taken, rows.place, 1 / 0.7, other, axis)
     torch.testing.assert_close(df, rows.scaled(x, 1 / 0.7, other, axis))
     assert not df[(*at, ~rows.real)].any()
     x, f = x.mul_(4).round_(), f.mul_(4).round_()  # every sum and product is exact
-    y = add_rows_fused(x, f, rows.place, rows.keep, 2.0, axis)
+    y = add_rows_fused(x, f, rows.place, 2.0, axis)
     assert torch.equal(bits(y), bits(rows.add(x, f, 2.0, axis)))
-    df = take_rows_fused(x, rows.taken, rows.real, 2.0, other, axis)
+    df = take_rows_fused(x, rows.taken, rows.place, 2.0, other, axis)
     assert torch.equal(bits(df), bits(rows.scaled(x, 2.0, other, axis)))
     assert (y.stride(), df.stride()) == (x.stride(), f.stride())
 
@@ -93,7 +93,7 @@ def test_the_kernels_are_plain_pytorch_in_every_layout_and_with_indices_of_eithe
     assert done.stdout.split() == ["120"]
 
 
-ADDRESSES = {"place": "*i64", "taken": "*i64", "keep": "*i1", "real": "*i1"}
+ADDRESSES = {"place": "*i64", "taken": "*i64"}
 # What ptxas says of the kernels for sm_80 and sm_90 stays below: 2,048 threads of an SM share
 # 65,536 registers.
 MOST_REGISTERS = 64
@@ -146,7 +146,7 @@ def test_a_kernel_moves_16_bytes_at_once_and_needs_no_stack(
             ptx = compiled(kernel, dtype, capability, columns, index, divisible=True)
             loads, stores = accesses(ptx, "ld"), accesses(ptx, "st")
             assert {*stores} == {"v4.b32"}
-            assert {*loads} == {"v4.b32", "b64", "b8"}  # of x and f; of place; of keep
+            assert {*loads} == {"v4.b32", "b64"}  # of x, f or dy; of place and taken
             assert ".local" not in ptx
             if capability < 100:  # Triton has another ptxas for those
                 said = assembled(ptx, tmp_path)

@@ -187,12 +187,11 @@ def _rows_that_run(keep: Tensor, draw: Draw, p: Rate, run_all: bool, x: Tensor) 
     run_all = run_all or draw.mode == "batch"
     if known and is_plain_on_cpu(x):
         return pick_host_rows(keep.tolist(), run_all)
-    if known and keep.all():
+    if known and keep.numpy().all():
         return None
-    if known:
-        rows = draw.rows or send_rows(keep.numpy()[None], x.device)[0]
-        return DeviceRows(rows.keep) if run_all else rows
-    keep = to_device(keep, x.device)
+    if known and not run_all:
+        return draw.sent.rows if draw.sent else send_rows(keep.numpy()[None], x.device)[1][0]
+    keep = draw.sent.keep if known and draw.sent else to_device(keep, x.device)
     if run_all:
         return DeviceRows(keep)
     groups = check_groups(draw.groups, batch)

@@ -17,15 +17,17 @@ from droppath_torch.on_cuda import add_rows_fused, can_fuse, can_fuse_gather, ta
 
 
 class HostRows(NamedTuple):
-    """The rows that run, for x on the CPU and a mask that the host knows.
+    """The rows that run, for a mask that the host knows.
 
-    Some rows run: `kept` holds the first k entries of `taken`. All rows run: `taken` and `kept` are
-    None, and `spares` holds the dropped rows. All are int64 [n], [k] and [m].
+    Some rows run: `kept` holds the first k entries of `taken`, and `place`, for x on a device only,
+    where among those that run a row is, -1 if it is dropped. All rows run, for x on the CPU only:
+    these three are None, and `spares` holds the dropped rows. All are int64, [n], [k], [m] and [B].
     """
 
     taken: Tensor | None
     kept: Tensor | None
-    spares: Tensor | None
+    spares: Tensor | None = None
+    place: Tensor | None = None
 
     def take(self, x: Tensor, axis: int) -> Tensor:
         """Return the rows of x that run: [..., B, ...] -> [..., n, ...]."""
@@ -37,6 +39,8 @@ class HostRows(NamedTuple):
             assert self.spares is not None
             y = _sum(x, f, s)
             return y.index_copy_(axis, self.spares, x.index_select(axis, self.spares))
+        if self.place is not None and _is_plain() and can_fuse(x, f, s):
+            return add_rows_fused(x, f, self.place, cast(float, s), axis)
         f = f.narrow(axis, 0, len(self.kept))
         if _adds_in_place(x, f, s):
             return x.clone().index_add_(axis, self.kept, f, alpha=cast(float, s))
@@ -45,6 +49,8 @@ class HostRows(NamedTuple):
 
     def scaled(self, dy: Tensor, s: float, dtype: torch.dtype, axis: int) -> Tensor:
         """Return s * dy on the rows that run, +0 on the spares, with one rounding to dtype."""
+        if self.place is not None and _is_plain() and can_fuse_gather(dy, s, dtype):
+            return take_rows_fused(dy, cast(Tensor, self.taken), self.place, s, dtype, axis)
         df = self.take(dy, axis).to(torch.promote_types(dy.dtype, dtype))
         if self.kept is None:
             assert self.spares is not None
@@ -60,7 +66,7 @@ class DeviceRows(NamedTuple):
     No value of a tensor is read.
 
     keep: bool [B]. Some rows run: taken is int64 [n]; place int64 [B], where among those that run a
-    kept row is; real bool [n], False for a spare. All rows run: these three are None.
+    row is, -1 if it is dropped; real bool [n], False for a spare. All rows run: these are None.
     """
 
     keep: Tensor
@@ -82,22 +88,29 @@ class DeviceRows(NamedTuple):
         if self.taken is None or self.place is None:
             return select_sum(x, f, self.keep, s, axis)
         if is_compiling() or is_transformed():  # gathers fuse and map, scatters do not
-            return select_sum(x, _gather(f, self.place, axis), self.keep, s, axis)
+            return select_sum(x, _gather(f, self.place.clamp(min=0), axis), self.keep, s, axis)
         if _is_plain() and can_fuse(x, f, s):
-            return add_rows_fused(x, f, self.place, self.keep, cast(float, s), axis)
+            return add_rows_fused(x, f, self.place, cast(float, s), axis)
         new = select_sum(_gather(x, self.taken, axis), f, self.counts, s, axis)
         return x.clone().index_copy_(axis, self.taken, new)
 
     def scaled(self, dy: Tensor, s: float, dtype: torch.dtype, axis: int) -> Tensor:
         """Return s * dy on the rows that run, +0 on the spares, with one rounding to dtype."""
-        if self.taken is not None and _is_plain() and can_fuse_gather(dy, s, dtype):
-            return take_rows_fused(dy, self.taken, self.counts, s, dtype, axis)
+        if self.place is not None and _is_plain() and can_fuse_gather(dy, s, dtype):
+            return take_rows_fused(dy, cast(Tensor, self.taken), self.place, s, dtype, axis)
         df = self.take(dy, axis).to(torch.promote_types(dy.dtype, dtype))
         df = (df * s if self.taken is None else df.mul_(s)).to(dtype)
         return torch.where(column(self.counts, df.ndim, axis), df, 0)
 
 
 Rows: TypeAlias = HostRows | DeviceRows
+
+
+class Sent(NamedTuple):
+    """A mask that the host knows, where `keyed` has sent it to a device: bool [B], and its rows."""
+
+    keep: Tensor
+    rows: HostRows
 
 
 def pick_host_rows(keep: list[bool], all_run: bool) -> HostRows | None:
@@ -111,30 +124,26 @@ def pick_host_rows(keep: list[bool], all_run: bool) -> HostRows | None:
         return HostRows(None, None, torch.tensor([i for i, kept in enumerate(keep) if not kept]))
     kept = [i for i, is_kept in enumerate(keep) if is_kept]
     taken = torch.tensor(kept or [0])
-    return HostRows(taken, taken[: len(kept)], None)
+    return HostRows(taken, taken[: len(kept)])
 
 
-def send_rows(keep: NDArray[np.bool_], device: torch.device) -> list[DeviceRows]:
-    """Return the rows that run of masks [L, B] that the host knows: those kept, one at least.
+def send_rows(keep: NDArray[np.bool_], device: torch.device) -> tuple[Tensor, list[HostRows]]:
+    """Return the places, [L, B], and the rows that run, of masks [L, B] that the host knows.
 
-    They get to the device by one copy, and there by no kernel: all are views of it.
+    Those kept run, one at least. They get to the device by one copy, and there by no kernel: all
+    are views of it.
     """
-    layers, batch = keep.shape
-    order = np.argsort(~keep, axis=-1, kind="stable")  # kept rows first
-    place = np.maximum(keep.cumsum(-1) - 1, 0)
-    real = np.take_along_axis(keep, order, -1)
-    parts = order, place, keep, real
-    packed = np.concatenate([np.ascontiguousarray(part).view(np.uint8).ravel() for part in parts])
-    sent = to_device(torch.from_numpy(packed), device)
-    split = 2 * 8 * keep.size  # bytes of the integers, which must come first
-    integers = sent[:split].view(torch.int64).view(2, layers, batch)
-    bools = sent[split:].view(torch.bool).view(2, layers, batch)
-    counts = np.maximum(keep.sum(-1), 1).tolist()
-    return [
-        DeviceRows(bools[0, i], integers[0, i, :n], integers[1, i], bools[1, i, :n])
-        if n < batch
-        else DeviceRows(bools[0, i])
-        for i, n in enumerate(counts)
+    kept = [mask.nonzero()[0] for mask in keep]
+    place = np.full(keep.shape, -1, np.int64)
+    for of_mask, rows in zip(place, kept, strict=True):
+        of_mask[rows] = np.arange(len(rows))
+    ran = [rows if len(rows) else np.zeros(1, np.int64) for rows in kept]
+    sent = to_device(torch.from_numpy(np.concatenate([place.ravel(), *ran])), device)
+    flat, *taken = sent.split_with_sizes([place.size, *map(len, ran)])
+    places = flat.view(keep.shape)
+    return places, [
+        HostRows(here, here if len(rows) else here[:0], place=at)
+        for here, rows, at in zip(taken, kept, places.unbind(), strict=True)
     ]
 
 
@@ -150,8 +159,8 @@ def pick_rows(keep: Tensor, capacity: int, groups: int) -> DeviceRows:
     order = (~grouped).to(torch.uint8).argsort(dim=1, stable=True)[:, :capacity]
     taken = (order + first * grouped.shape[1]).flatten()
     count = grouped.cumsum(1)
-    place = ((count - 1).clamp(0, capacity - 1) + first * capacity).flatten()
     within = keep & (count <= capacity).flatten()
+    place = torch.where(within, (count - 1 + first * capacity).flatten(), -1)
     return DeviceRows(within, taken, place, keep.index_select(0, taken))
 
 
@@ -275,7 +284,8 @@ def _in_order(dx: Tensor, order: tuple[int, ...] | None) -> Tensor:
 def _adds_in_place(x: Tensor, f: Tensor, s: float | Tensor) -> bool:
     """Return whether index_add rounds as `_sum` does: to 16 bits it would round s, and s * f."""
     wide = x.dtype in (torch.float32, torch.float64)
-    return x.dtype == f.dtype and not isinstance(s, Tensor) and (wide or s == 1)
+    alike = x.dtype == f.dtype and x.is_cpu  # a device may round x * s too
+    return alike and not isinstance(s, Tensor) and (wide or s == 1)
 
 
 def _is_plain() -> bool:

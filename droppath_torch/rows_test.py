@@ -87,13 +87,36 @@ def test_any_dense_layout_is_kept_whichever_axis_is_the_batch():
 
 def test_rows_that_are_sent_are_those_that_a_device_picks():
     keep = np.array([np.arange(9) % 3 == 1, np.arange(9) < 0, np.arange(9) != 4, np.arange(9) < 9])
-    sent = send_rows(keep, torch.device("cpu"))
-    assert [len(rows.counts) for rows in sent] == [3, 1, 8, 9]
-    for mask, rows in zip(keep, sent, strict=True):
+    places, sent = send_rows(keep, torch.device("cpu"))
+    assert [len(rows.kept) for rows in sent] == [3, 0, 8, 9]
+    for mask, rows in zip(keep[:3], sent, strict=False):
         want = pick_rows(torch.from_numpy(mask), max(int(mask.sum()), 1), 1)
-        for one, other in zip(rows, want, strict=True):
-            assert one is other is None or (one.dtype == other.dtype and torch.equal(one, other))
-    assert len({rows.keep.untyped_storage().data_ptr() for rows in sent}) == 1  # one copy
+        assert torch.equal(rows.taken, want.taken)
+        assert torch.equal(rows.kept, want.taken[want.real])
+        assert torch.equal(rows.place, want.place)
+        assert torch.equal(rows.place >= 0, want.keep)
+    assert torch.equal(places, torch.stack([rows.place for rows in sent]))
+    assert places[3].tolist() == sent[3].taken.tolist() == [*range(9)]
+    parts = [part for rows in sent for part in (rows.taken, rows.kept, rows.place)]
+    assert {part.dtype for part in parts} == {torch.int64}
+    assert len({part.untyped_storage().data_ptr() for part in parts}) == 1  # one copy
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("keep", [[0, 1, 1, 0, 1, 0], [0] * 6])
+def test_what_no_kernel_takes_is_added_and_scaled_as_where_a_device_picks(keep, dtype):
+    keep = torch.tensor(keep, dtype=torch.bool)
+    _, [rows] = send_rows(keep.numpy()[None], torch.device("cpu"))
+    same = pick_rows(keep, max(int(keep.sum()), 1), 1)
+    x = images(6, 3, 5, 4, dtype=dtype)
+    f = rows.take(x, 0).flip(1).to(memory_format=LAST)
+    for got, want in (
+        (rows.take(x, 0), same.take(x, 0)),
+        (rows.add(x, f, 1.7, 0), same.add(x, f, 1.7, 0)),
+        (rows.scaled(x, 1.7, dtype, 0), same.scaled(x, 1.7, dtype, 0)),
+    ):
+        assert torch.equal(got, want)
+        assert got.stride() == want.stride()
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -35,7 +35,7 @@ from droppath_torch.masks import (
     drop_threshold,
     fold_in,
 )
-from droppath_torch.rows import DeviceRows, send_rows
+from droppath_torch.rows import Sent, send_rows
 
 
 class Layer(Protocol):
@@ -50,10 +50,10 @@ How: TypeAlias = tuple[Mode, int, Rate]  # a layer draws
 
 
 class LayerMask(NamedTuple):
-    """The mask of a layer's call, bool [B]: on the host if its rows are on their way to x."""
+    """The mask of a layer's call, bool [B]: on the host if it is on its way to x too."""
 
     keep: Tensor | None
-    rows: DeviceRows | None = None
+    sent: Sent | None = None
 
 
 NONE_DUE = LayerMask(None)
@@ -65,7 +65,7 @@ class HostMasks(NamedTuple):
     how: dict[int, How]  # by layer, as it was when it was drawn
     masks: NDArray[np.bool_]  # [L, B]
     keep: tuple[Tensor, ...]  # the same
-    sent: dict[torch.device, list[DeviceRows]]
+    sent: dict[torch.device, list[Sent]]
 
 
 class StepMasks:
@@ -111,7 +111,8 @@ class StepMasks:
             return LayerMask(drawn.keep[index])
         check_captured(device, key=self.host_keys)
         if device not in drawn.sent:
-            drawn.sent[device] = send_rows(drawn.masks, device)
+            places, rows = send_rows(drawn.masks, device)
+            drawn.sent[device] = [*map(Sent, (places >= 0).unbind(), rows)]
         return LayerMask(drawn.keep[index], drawn.sent[device][index])
 
     def _how(self, index: int) -> How:

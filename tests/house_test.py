@@ -75,7 +75,8 @@ TORCH_ONLY = {
     "functional": {"_keep_rows": "an eager CPU has a faster way than select"},
     "rows": {
         "HostRows": "eager PyTorch knows the mask on the host",
-        "DeviceRows": "and masks on a device otherwise; JAX has one case, Rows",
+        "DeviceRows": "and does not otherwise; JAX has one case, Rows",
+        "Sent": "keyed sends its masks to a device ahead",
         "pick_host_rows": "see HostRows",
         "send_rows": "and sends its rows to a device",
         "_TakeRows": "a derivative is a class in PyTorch, functions in JAX",
