@@ -1,7 +1,7 @@
 """What exists only because of eager CPU kernels and CPU compilers: the same results, sooner.
 
 - `KeepRows`: torch.where with a broadcast mask takes three to five times as long as a product.
-- `keep_smallest_in_python`: up to 256 rows Python has sorted before PyTorch has begun.
+- `keep_smallest_by_numpy`: NumPy has sorted a batch before PyTorch has begun.
 - `threefry2x32_on_host`: Inductor takes 10 to 30 s of a core to make C++ of twenty rounds.
 
 Not here: anything that decides a result; rows.py and masks.py compute the same in plain PyTorch,
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from droppath.masks import DRAW_BITS
@@ -22,8 +23,6 @@ from droppath_torch.rows import select
 # Measured on 2 cores of a Xeon with torch 2.13.0, medians by turns.
 # KeepRows to torch.where, forward and backward: 1.15 at 2^12 elements, 0.91 at 2^14, 0.64 at 2^16.
 WORTH_A_FUNCTION = 1 << 14  # elements, beyond which KeepRows is taken
-# Python's sort to PyTorch's: 0.33 at 64 rows (10 us), 0.98 at 256, 1.95 at 512.
-WORTH_PYTHON = 256  # rows, up to which Python sorts
 
 
 class KeepRows(torch.autograd.Function):
@@ -60,19 +59,19 @@ def _keep_rows(x: Tensor, dropped: list[int], s: float, axis: int) -> Tensor:
     return y
 
 
-def keep_smallest_in_python(
-    order: list[int], up: list[int], threshold: int, group_size: int
+def keep_smallest_by_numpy(
+    order: NDArray[np.int64], up: list[int], threshold: int, group_size: int
 ) -> Tensor:
     """Return what `droppath_torch.masks.keep_smallest` does, for words that the host holds."""
-    keep = [True] * len(order)
+    keep = np.ones(order.shape, np.bool_)
     whole, rest = divmod(group_size * threshold, 1 << DRAW_BITS)
-    for first, draw in zip(range(0, len(order), group_size), up, strict=True):
+    for i, draw in enumerate(up):
         dropped = whole + (draw < rest)
-        rows = range(first, first + group_size)
-        ranked = sorted(rows, key=order.__getitem__) if dropped else []
-        for row in ranked[group_size - dropped :]:
-            keep[row] = False
-    return torch.frombuffer(bytearray(keep), dtype=torch.bool)
+        if dropped:
+            group = slice(i * group_size, (i + 1) * group_size)
+            ranked = order[group].argsort(kind="stable")
+            keep[group][ranked[group_size - dropped :]] = False
+    return torch.from_numpy(keep)
 
 
 @torch.library.custom_op("droppath::threefry2x32", mutates_args=(), device_types="cpu")

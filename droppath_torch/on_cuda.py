@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from droppath_torch.arrays import memory_order
-
 if TYPE_CHECKING:
     triton: Any
     tl: Any
@@ -69,10 +67,14 @@ def take_rows_fused(
 
     A spare is a row that runs, but whose place is another.
     """
-    order, shape = memory_order(dy), [*dy.shape]
+    shape = [*dy.shape]
     shape[axis] = len(taken)
-    df = torch.empty([shape[i] for i in order], dtype=dtype, device=dy.device)
-    df = df if dy.is_contiguous() else df.permute([order.index(i) for i in range(dy.ndim)])
+    if dy.is_contiguous():
+        df = dy.new_empty(shape, dtype=dtype)
+    else:
+        order = dy.dim_order()
+        df = dy.new_empty([shape[i] for i in order], dtype=dtype)
+        df = df.permute([order.index(i) for i in range(dy.ndim)])
     _launch(_take_rows, (dy, taken, place, df), s, (dy.shape[axis], len(taken)), axis)
     return df
 
@@ -85,8 +87,7 @@ def _launch(
     total = output.numel()
     if not total:
         return
-    order = memory_order(of_input)
-    inner = math.prod([of_input.shape[i] for i in order[order.index(axis) + 1 :]])
+    inner = _numbers_of_a_row(of_input, axis)
     rows, tile = total // inner, TILE[of_input.dtype]
     columns = min(1 << (inner - 1).bit_length(), tile)  # inner, up to a power of two
     chunks, tiles = -(-inner // columns), -(-rows // (tile // columns))
@@ -96,6 +97,14 @@ def _launch(
         kernel[(chunks * tiles,)](
             *tensors, s, *sizes, rows, inner, ROWS=tile // columns, COLUMNS=columns, INDEX=index
         )
+
+
+def _numbers_of_a_row(x: Tensor, axis: int) -> int:
+    """Return how many numbers of x lie at one index of the axis, without a gap."""
+    if x.is_contiguous():
+        return x.shape[axis + 1 :].numel()
+    order = x.dim_order()
+    return math.prod(x.shape[i] for i in order[order.index(axis) + 1 :])
 
 
 if triton is not None:

@@ -190,7 +190,7 @@ def _rows_that_run(keep: Tensor, draw: Draw, p: Rate, run_all: bool, x: Tensor) 
     if known and keep.numpy().all():
         return None
     if known and not run_all:
-        return draw.sent.rows if draw.sent else send_rows(keep.numpy()[None], x.device)[1][0]
+        return draw.sent.rows if draw.sent else send_rows(keep.numpy()[None], x.device)[0]
     keep = draw.sent.keep if known and draw.sent else to_device(keep, x.device)
     if run_all:
         return DeviceRows(keep)

@@ -5,6 +5,7 @@ copied once in each: autograd's own gradient of a gather would fill a second one
 it. Both keep the memory layout of x, channels_last too. Not here: the mask, and the branch.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -127,23 +128,22 @@ def pick_host_rows(keep: list[bool], all_run: bool) -> HostRows | None:
     return HostRows(taken, taken[: len(kept)])
 
 
-def send_rows(keep: NDArray[np.bool_], device: torch.device) -> tuple[Tensor, list[HostRows]]:
-    """Return the places, [L, B], and the rows that run, of masks [L, B] that the host knows.
+def send_rows(keep: NDArray[np.bool_], device: torch.device) -> list[HostRows]:
+    """Return the rows that run of masks [L, B] that the host knows: those kept, one at least.
 
-    Those kept run, one at least. They get to the device by one copy, and there by no kernel: all
-    are views of it.
+    They get to the device by one copy, and there by no kernel: all are views of it.
     """
     kept = [mask.nonzero()[0] for mask in keep]
+    ran = [rows if len(rows) else np.zeros(1, np.int64) for rows in kept]
     place = np.full(keep.shape, -1, np.int64)
     for of_mask, rows in zip(place, kept, strict=True):
         of_mask[rows] = np.arange(len(rows))
-    ran = [rows if len(rows) else np.zeros(1, np.int64) for rows in kept]
-    sent = to_device(torch.from_numpy(np.concatenate([place.ravel(), *ran])), device)
-    flat, *taken = sent.split_with_sizes([place.size, *map(len, ran)])
-    places = flat.view(keep.shape)
-    return places, [
-        HostRows(here, here if len(rows) else here[:0], place=at)
-        for here, rows, at in zip(taken, kept, places.unbind(), strict=True)
+    packed = torch.from_numpy(np.concatenate([*place, *ran]))
+    sizes = [keep.shape[1]] * len(keep) + [len(rows) for rows in ran]
+    parts = to_device(packed, device).split_with_sizes(sizes)
+    return [
+        HostRows(taken, taken if len(rows) else taken[:0], place=at)
+        for at, taken, rows in zip(parts[: len(keep)], parts[len(keep) :], kept, strict=True)
     ]
 
 
@@ -176,7 +176,7 @@ def take_rows(x: Tensor, rows: Rows | None, axis: int) -> tuple[Tensor, Tensor]:
     if isinstance(rows, DeviceRows) and is_transformed():  # no gradient from a spare
         taken = rows.take(x, axis)
         return torch.where(column(rows.counts, x.ndim, axis), taken, taken.detach()), x
-    ran, stream = _TakeRows.apply(x, axis, type(rows), *rows)
+    ran, stream = _TakeRows.apply(x, axis, *remade(rows))
     return ran, stream
 
 
@@ -189,7 +189,15 @@ def add_rows(x: Tensor, f: Tensor, rows: Rows | None, s: float | Tensor, axis: i
         return _sum(x, f, s)
     if not _needs_functions(x, f) or isinstance(s, Tensor) or is_transformed():
         return rows.add(x, f, s, axis)
-    return cast(Tensor, _AddRows.apply(x, f, s, axis, type(rows), *rows))
+    return cast(Tensor, _AddRows.apply(x, f, s, axis, *remade(rows)))
+
+
+def remade(rows: Rows) -> tuple[Any, ...]:
+    """Return a function for autograd's, and tensors that it makes the rows of again.
+
+    Those of the host nobody else can write to, so that autograd need not save them.
+    """
+    return (lambda: rows,) if isinstance(rows, HostRows) else (DeviceRows, *rows)
 
 
 class _TakeRows(torch.autograd.Function):
@@ -197,7 +205,7 @@ class _TakeRows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, axis: int, kind: type[Rows], *rows: Any
+        ctx: Any, x: Tensor, axis: int, kind: Callable[..., Rows], *rows: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.axis, ctx.kind, ctx.order = axis, kind, _order(x)
         ctx.save_for_backward(*rows)
@@ -206,15 +214,22 @@ class _TakeRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
-        rows = ctx.kind(*ctx.saved_tensors)
+        saved = ctx.saved_tensors
+        rows = ctx.kind(*saved)
         dx = rows.add(dy[1], dy[0], 1.0, ctx.axis)
-        return _in_order(dx, ctx.order), *[None] * (2 + len(rows))
+        return _in_order(dx, ctx.order), *[None] * (2 + len(saved))
 
 
 class _AddRows(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, f: Tensor, s: float, axis: int, kind: type[Rows], *rows: Any
+        ctx: Any,
+        x: Tensor,
+        f: Tensor,
+        s: float,
+        axis: int,
+        kind: Callable[..., Rows],
+        *rows: Tensor,
     ) -> Tensor:
         ctx.s, ctx.axis, ctx.kind = s, axis, kind
         ctx.dtype, ctx.order = f.dtype, _order(f)
@@ -223,9 +238,10 @@ class _AddRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
-        rows = ctx.kind(*ctx.saved_tensors)
+        saved = ctx.saved_tensors
+        rows = ctx.kind(*saved)
         df = rows.scaled(dy[0], ctx.s, ctx.dtype, ctx.axis)
-        return dy[0], _in_order(df, ctx.order), *[None] * (3 + len(rows))
+        return dy[0], _in_order(df, ctx.order), *[None] * (3 + len(saved))
 
 
 def select(x: Tensor, keep: Tensor, s: float | Tensor, axis: int) -> Tensor:

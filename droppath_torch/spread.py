@@ -5,13 +5,14 @@ becomes a whole batch again: s * f on kept rows, +0 on the others (DROP-1, SCALE
 are each other's transpose, but for s. Not here: which rows run (rows.py).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from droppath_torch.arrays import is_compiling, is_transformed, memory_order
-from droppath_torch.rows import HostRows, Rows, compute_type, select
+from droppath_torch.rows import HostRows, Rows, compute_type, remade, select
 
 
 class Begun(NamedTuple):
@@ -27,7 +28,7 @@ class Begun(NamedTuple):
             return x
         if is_transformed() or not (torch.is_grad_enabled() and x.requires_grad):
             return rows.take(x, axis)
-        return cast(Tensor, _Take.apply(x, axis, type(rows), *rows))
+        return cast(Tensor, _Take.apply(x, axis, *remade(rows)))
 
     def spread(self, f: Tensor, s: float | Tensor, axis: int) -> Tensor:
         """Return s * f on the rows that are kept, +0 elsewhere: [..., n, ...] -> [..., B, ...]."""
@@ -42,7 +43,7 @@ class Begun(NamedTuple):
         plain = isinstance(s, Tensor) or is_transformed()
         if plain or not (torch.is_grad_enabled() and f.requires_grad):
             return spread_rows(f, rows, self.batch, s, axis)
-        return cast(Tensor, _Spread.apply(f, self.batch, s, axis, type(rows), *rows))
+        return cast(Tensor, _Spread.apply(f, self.batch, s, axis, *remade(rows)))
 
 
 def spread_rows(f: Tensor, rows: Rows, batch: int, s: float | Tensor, axis: int) -> Tensor:
@@ -63,22 +64,29 @@ class _Take(torch.autograd.Function):
     """x -> its rows. No gradient comes of a spare, also where it is NaN (RES-7)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, axis: int, kind: type[Rows], *rows: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, axis: int, kind: Callable[..., Rows], *rows: Tensor) -> Tensor:
         ctx.axis, ctx.kind, ctx.batch = axis, kind, x.shape[axis]
         ctx.save_for_backward(*rows)
         return kind(*rows).take(x, axis)
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
-        rows = ctx.kind(*ctx.saved_tensors)
+        saved = ctx.saved_tensors
+        rows = ctx.kind(*saved)
         dx = spread_rows(dy[0], rows, ctx.batch, 1.0, ctx.axis)
-        return dx, *[None] * (2 + len(rows))
+        return dx, *[None] * (2 + len(saved))
 
 
 class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, f: Tensor, batch: int, s: float, axis: int, kind: type[Rows], *rows: Any
+        ctx: Any,
+        f: Tensor,
+        batch: int,
+        s: float,
+        axis: int,
+        kind: Callable[..., Rows],
+        *rows: Tensor,
     ) -> Tensor:
         ctx.s, ctx.axis, ctx.kind, ctx.dtype = s, axis, kind, f.dtype
         ctx.save_for_backward(*rows)
@@ -86,8 +94,9 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
-        rows = ctx.kind(*ctx.saved_tensors)
-        return rows.scaled(dy[0], ctx.s, ctx.dtype, ctx.axis), *[None] * (4 + len(rows))
+        saved = ctx.saved_tensors
+        rows = ctx.kind(*saved)
+        return rows.scaled(dy[0], ctx.s, ctx.dtype, ctx.axis), *[None] * (4 + len(saved))
 
 
 def _scaled(f: Tensor, s: float | Tensor) -> Tensor:

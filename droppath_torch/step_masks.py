@@ -5,7 +5,7 @@ get to x's device by one copy. Under torch.compile, where a rate is a tensor, an
 on a device, all layers draw at once from a tensor of the key. Not here: the modules.
 """
 
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -111,8 +111,9 @@ class StepMasks:
             return LayerMask(drawn.keep[index])
         check_captured(device, key=self.host_keys)
         if device not in drawn.sent:
-            places, rows = send_rows(drawn.masks, device)
-            drawn.sent[device] = [*map(Sent, (places >= 0).unbind(), rows)]
+            rows = send_rows(drawn.masks, device)
+            keep = torch.stack([cast(Tensor, each.place) for each in rows]) >= 0
+            drawn.sent[device] = [*map(Sent, keep.unbind(), rows)]
         return LayerMask(drawn.keep[index], drawn.sent[device][index])
 
     def _how(self, index: int) -> How:
