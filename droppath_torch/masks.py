@@ -36,7 +36,7 @@ from droppath_torch.arrays import (
     to_device,
 )
 from droppath_torch.on_cpu import threefry2x32_on_host
-from droppath_torch.rows import Sent
+from droppath_torch.sent import Sent
 
 Key: TypeAlias = NDArray[np.uint32] | Tensor
 Rate: TypeAlias = float | Tensor

@@ -6,6 +6,7 @@ Works where `drop_path` does. Which rows run is droppath_torch/rows.py's.
 from collections.abc import Callable
 from typing import SupportsIndex, TypeAlias, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,9 +39,9 @@ from droppath_torch.rows import (
     add_rows,
     pick_host_rows,
     pick_rows,
-    send_rows,
     take_rows,
 )
+from droppath_torch.sent import send_rows
 
 Branch: TypeAlias = Callable[..., Tensor]
 
@@ -187,7 +188,7 @@ def _rows_that_run(keep: Tensor, draw: Draw, p: Rate, run_all: bool, x: Tensor) 
     run_all = run_all or draw.mode == "batch"
     if known and is_plain_on_cpu(x):
         return pick_host_rows(keep.tolist(), run_all)
-    if known and keep.numpy().all():
+    if known and np.count_nonzero(keep.numpy()) == batch:
         return None
     if known and not run_all:
         return draw.sent.rows if draw.sent else send_rows(keep.numpy()[None], x.device)[0]

@@ -2,18 +2,17 @@
 
 Each is the other's transpose, so that two functions serve forward and backward, and the stream is
 copied once in each: autograd's own gradient of a gather would fill a second one with zeros and add
-it. Both keep the memory layout of x, channels_last too. Not here: the mask, and the branch.
+it. Both keep the memory layout of x, channels_last too. Not here: the mask, its way to a device
+(sent.py), and the branch.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from droppath_torch.arrays import is_compiling, is_transformed, to_device
+from droppath_torch.arrays import is_compiling, is_transformed
 from droppath_torch.on_cuda import add_rows_fused, can_fuse, can_fuse_gather, take_rows_fused
 
 
@@ -105,13 +104,7 @@ class DeviceRows(NamedTuple):
 
 
 Rows: TypeAlias = HostRows | DeviceRows
-
-
-class Sent(NamedTuple):
-    """A mask that the host knows, where `keyed` has sent it to a device: bool [B], and its rows."""
-
-    keep: Tensor
-    rows: HostRows
+Remake: TypeAlias = Callable[..., Rows]  # of what a function of autograd has saved
 
 
 def pick_host_rows(keep: list[bool], all_run: bool) -> HostRows | None:
@@ -126,25 +119,6 @@ def pick_host_rows(keep: list[bool], all_run: bool) -> HostRows | None:
     kept = [i for i, is_kept in enumerate(keep) if is_kept]
     taken = torch.tensor(kept or [0])
     return HostRows(taken, taken[: len(kept)])
-
-
-def send_rows(keep: NDArray[np.bool_], device: torch.device) -> list[HostRows]:
-    """Return the rows that run of masks [L, B] that the host knows: those kept, one at least.
-
-    They get to the device by one copy, and there by no kernel: all are views of it.
-    """
-    kept = [mask.nonzero()[0] for mask in keep]
-    ran = [rows if len(rows) else np.zeros(1, np.int64) for rows in kept]
-    place = np.full(keep.shape, -1, np.int64)
-    for of_mask, rows in zip(place, kept, strict=True):
-        of_mask[rows] = np.arange(len(rows))
-    packed = torch.from_numpy(np.concatenate([*place, *ran]))
-    sizes = [keep.shape[1]] * len(keep) + [len(rows) for rows in ran]
-    parts = to_device(packed, device).split_with_sizes(sizes)
-    return [
-        HostRows(taken, taken if len(rows) else taken[:0], place=at)
-        for at, taken, rows in zip(parts[: len(keep)], parts[len(keep) :], kept, strict=True)
-    ]
 
 
 def pick_rows(keep: Tensor, capacity: int, groups: int) -> DeviceRows:
@@ -205,17 +179,17 @@ class _TakeRows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, axis: int, kind: Callable[..., Rows], *rows: Tensor
+        ctx: Any, x: Tensor, axis: int, remake: Remake, *rows: Tensor
     ) -> tuple[Tensor, Tensor]:
-        ctx.axis, ctx.kind, ctx.order = axis, kind, _order(x)
+        ctx.axis, ctx.remake, ctx.order = axis, remake, _order(x)
         ctx.save_for_backward(*rows)
-        taken = kind(*rows).take(x, axis)
+        taken = remake(*rows).take(x, axis)
         return taken.view_as(taken) if taken is x else taken, x
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
         saved = ctx.saved_tensors
-        rows = ctx.kind(*saved)
+        rows = ctx.remake(*saved)
         dx = rows.add(dy[1], dy[0], 1.0, ctx.axis)
         return _in_order(dx, ctx.order), *[None] * (2 + len(saved))
 
@@ -223,23 +197,17 @@ class _TakeRows(torch.autograd.Function):
 class _AddRows(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        f: Tensor,
-        s: float,
-        axis: int,
-        kind: Callable[..., Rows],
-        *rows: Tensor,
+        ctx: Any, x: Tensor, f: Tensor, s: float, axis: int, remake: Remake, *rows: Tensor
     ) -> Tensor:
-        ctx.s, ctx.axis, ctx.kind = s, axis, kind
+        ctx.s, ctx.axis, ctx.remake = s, axis, remake
         ctx.dtype, ctx.order = f.dtype, _order(f)
         ctx.save_for_backward(*rows)
-        return kind(*rows).add(x, f, s, axis)
+        return remake(*rows).add(x, f, s, axis)
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
         saved = ctx.saved_tensors
-        rows = ctx.kind(*saved)
+        rows = ctx.remake(*saved)
         df = rows.scaled(dy[0], ctx.s, ctx.dtype, ctx.axis)
         return dy[0], _in_order(df, ctx.order), *[None] * (3 + len(saved))
 

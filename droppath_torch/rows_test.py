@@ -7,7 +7,8 @@ from torch import nn
 
 import droppath
 from droppath_torch import drop_path, drop_path_residual
-from droppath_torch.rows import pick_rows, send_rows
+from droppath_torch.rows import pick_rows
+from droppath_torch.sent import send_rows
 
 KEY = droppath.key(7)  # keeps in batch mode
 MODES = ["row", "balanced", "batch"]

@@ -5,14 +5,13 @@ becomes a whole batch again: s * f on kept rows, +0 on the others (DROP-1, SCALE
 are each other's transpose, but for s. Not here: which rows run (rows.py).
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from droppath_torch.arrays import is_compiling, is_transformed, memory_order
-from droppath_torch.rows import HostRows, Rows, compute_type, remade, select
+from droppath_torch.rows import HostRows, Remake, Rows, compute_type, remade, select
 
 
 class Begun(NamedTuple):
@@ -64,15 +63,15 @@ class _Take(torch.autograd.Function):
     """x -> its rows. No gradient comes of a spare, also where it is NaN (RES-7)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, axis: int, kind: Callable[..., Rows], *rows: Tensor) -> Tensor:
-        ctx.axis, ctx.kind, ctx.batch = axis, kind, x.shape[axis]
+    def forward(ctx: Any, x: Tensor, axis: int, remake: Remake, *rows: Tensor) -> Tensor:
+        ctx.axis, ctx.remake, ctx.batch = axis, remake, x.shape[axis]
         ctx.save_for_backward(*rows)
-        return kind(*rows).take(x, axis)
+        return remake(*rows).take(x, axis)
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
         saved = ctx.saved_tensors
-        rows = ctx.kind(*saved)
+        rows = ctx.remake(*saved)
         dx = spread_rows(dy[0], rows, ctx.batch, 1.0, ctx.axis)
         return dx, *[None] * (2 + len(saved))
 
@@ -80,22 +79,16 @@ class _Take(torch.autograd.Function):
 class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        f: Tensor,
-        batch: int,
-        s: float,
-        axis: int,
-        kind: Callable[..., Rows],
-        *rows: Tensor,
+        ctx: Any, f: Tensor, batch: int, s: float, axis: int, remake: Remake, *rows: Tensor
     ) -> Tensor:
-        ctx.s, ctx.axis, ctx.kind, ctx.dtype = s, axis, kind, f.dtype
+        ctx.s, ctx.axis, ctx.remake, ctx.dtype = s, axis, remake, f.dtype
         ctx.save_for_backward(*rows)
-        return spread_rows(f, kind(*rows), batch, s, axis)
+        return spread_rows(f, remake(*rows), batch, s, axis)
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> Any:
         saved = ctx.saved_tensors
-        rows = ctx.kind(*saved)
+        rows = ctx.remake(*saved)
         return rows.scaled(dy[0], ctx.s, ctx.dtype, ctx.axis), *[None] * (4 + len(saved))
 
 

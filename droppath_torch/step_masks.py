@@ -35,7 +35,7 @@ from droppath_torch.masks import (
     drop_threshold,
     fold_in,
 )
-from droppath_torch.rows import Sent, send_rows
+from droppath_torch.sent import Sent, send_rows
 
 
 class Layer(Protocol):

@@ -76,9 +76,9 @@ TORCH_ONLY = {
     "rows": {
         "HostRows": "eager PyTorch knows the mask on the host",
         "DeviceRows": "and does not otherwise; JAX has one case, Rows",
-        "Sent": "keyed sends its masks to a device ahead",
         "pick_host_rows": "see HostRows",
-        "send_rows": "and sends its rows to a device",
+        "Remake": "see _TakeRows",
+        "remade": "see _TakeRows",
         "_TakeRows": "a derivative is a class in PyTorch, functions in JAX",
         "_AddRows": "see _TakeRows",
         "_sum": "PyTorch's add takes the factor, so that it is written once",
