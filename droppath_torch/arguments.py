@@ -27,11 +27,11 @@ def check_generator(generator: object) -> None:
 
 def check_captured(device: torch.device | None, **sources: object) -> None:
     """Raise where a CUDA graph records the call, if a source of its mask is the host's."""
-    if not is_captured(device):
+    given = [(name, source) for name, source in sources.items() if source is not None]
+    if not given or not is_captured(device):
         return
-    for name, source in sources.items():
-        on_device = isinstance(source, Tensor | torch.Generator) and source.device.type == "cuda"
-        if not (on_device or source is None):
+    for name, source in given:
+        if not (isinstance(source, Tensor | torch.Generator) and source.device.type == "cuda"):
             raise ValueError(
                 f"{name} must be on {device} within a CUDA graph, which would repeat at each "
                 "replay what the host draws: give key as a tensor there, and write the next key "

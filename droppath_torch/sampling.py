@@ -12,7 +12,7 @@ from droppath.arguments import Mode, check_groups
 from droppath.masks import DRAW_BITS
 from droppath_torch.arrays import is_plain_on_cpu, is_transformed, to_device
 from droppath_torch.masks import Rate, drop_threshold, keep_smallest, rank
-from droppath_torch.on_cpu import keep_smallest_by_numpy
+from droppath_torch.on_cpu import WORTH_NUMPY, keep_smallest_by_numpy
 
 RANDOM_BITS = 62  # of a number to sort by: two of a group are equal once in 2**62 pairs
 
@@ -64,7 +64,7 @@ def _sample_balanced(
     if isinstance(threshold, Tensor) and not threshold.is_cpu:
         random = to_device(random, threshold.device)
     shift = RANDOM_BITS - DRAW_BITS
-    if isinstance(threshold, int) and is_plain_on_cpu(random):
+    if groups <= WORTH_NUMPY and isinstance(threshold, int) and is_plain_on_cpu(random):
         words = random.numpy()
         up = (words[:groups] >> shift).tolist()
         return keep_smallest_by_numpy(words[groups:], up, threshold, group_size)

@@ -26,7 +26,8 @@ def send_rows(keep: NDArray[np.bool_], device: torch.device) -> list[HostRows]:
 
     They get to the device by one copy, and there by no kernel: all are views of it.
     """
-    parts, counts = list[NDArray[np.int64]](), list[int]()
+    parts: list[NDArray[np.int64]] = []
+    counts: list[int] = []
     for mask in keep:
         kept = mask.nonzero()[0]
         place = np.empty(len(mask), np.int64)
