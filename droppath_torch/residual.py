@@ -187,7 +187,7 @@ def _rows_that_run(keep: Tensor, draw: Draw, p: Rate, run_all: bool, x: Tensor) 
     batch, known = len(keep), is_plain_on_cpu(keep)
     run_all = run_all or draw.mode == "batch"
     if known and is_plain_on_cpu(x):
-        return pick_host_rows(keep.tolist(), run_all)
+        return pick_host_rows(keep.numpy(), run_all)
     if known and np.count_nonzero(keep.numpy()) == batch:
         return None
     if known and not run_all:

@@ -9,7 +9,9 @@ it. Both keep the memory layout of x, channels_last too. Not here: the mask, its
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from droppath_torch.arrays import is_compiling, is_transformed
@@ -107,17 +109,17 @@ Rows: TypeAlias = HostRows | DeviceRows
 Remake: TypeAlias = Callable[..., Rows]  # of what a function of autograd has saved
 
 
-def pick_host_rows(keep: list[bool], all_run: bool) -> HostRows | None:
+def pick_host_rows(keep: NDArray[np.bool_], all_run: bool) -> HostRows | None:
     """Return the rows that run of a mask that is known: all, or those kept; None if all are kept.
 
     One row runs at least, so that every parameter of the branch has a gradient.
     """
-    if all(keep):
+    kept = keep.nonzero()[0]
+    if len(kept) == len(keep):
         return None
     if all_run:
-        return HostRows(None, None, torch.tensor([i for i, kept in enumerate(keep) if not kept]))
-    kept = [i for i, is_kept in enumerate(keep) if is_kept]
-    taken = torch.tensor(kept or [0])
+        return HostRows(None, None, torch.from_numpy((~keep).nonzero()[0]))
+    taken = torch.from_numpy(kept if len(kept) else np.zeros(1, np.int64))
     return HostRows(taken, taken[: len(kept)])
 
 

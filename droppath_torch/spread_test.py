@@ -11,8 +11,8 @@ from droppath_torch.spread import Begun
 KEEP = torch.tensor([True, False, True, True, False])
 B, KEPT = len(KEEP), 3
 KINDS = {
-    "kept, of the host": pick_host_rows(KEEP.tolist(), False),
-    "all, of the host": pick_host_rows(KEEP.tolist(), True),
+    "kept, of the host": pick_host_rows(KEEP.numpy(), False),
+    "all, of the host": pick_host_rows(KEEP.numpy(), True),
     "kept and a spare": pick_rows(KEEP, 4, 1),
     "all, of a device": DeviceRows(KEEP),
 }
