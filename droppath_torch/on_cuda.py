@@ -65,7 +65,7 @@ def take_rows_fused(
 ) -> Tensor:
     """Return s * dy[taken] as dtype, and 0 for a spare: [..., B, ...] -> [..., n, ...].
 
-    A spare is a row that runs, but whose place is another.
+    A spare is a row that runs and has no place: -1.
     """
     shape = [*dy.shape]
     shape[axis] = len(taken)
@@ -142,6 +142,6 @@ if triton is not None:
         taken_of = tl.load(taken + row % ran, exists, other=0).to(INDEX)
         there = ((row // ran) * batch + taken_of)[:, None] * inner + at
         value = tl.load(dy + there, inside)  # first: it does not wait for place
-        real = tl.load(place + taken_of, exists, other=-1).to(INDEX) == row % ran
-        new = (s * value.to(tl.float32)).to(df.dtype.element_ty)
-        tl.store(df + row[:, None] * inner + at, tl.where(real[:, None], new, 0), inside)
+        real = tl.load(place + taken_of, exists, other=-1) >= 0
+        new = tl.where(real[:, None], s * value.to(tl.float32), 0.0)
+        tl.store(df + row[:, None] * inner + at, new.to(df.dtype.element_ty), inside)

@@ -55,7 +55,7 @@ def spread_rows(f: Tensor, rows: Rows, batch: int, s: float | Tensor, axis: int)
     if rows.taken is None or rows.place is None:
         return select(f, rows.keep, s, axis)
     if is_compiling() or is_transformed():  # gathers fuse and map, scatters do not
-        return select(f.index_select(axis, rows.place), rows.keep, s, axis)
+        return select(f.index_select(axis, rows.place.clamp(min=0)), rows.keep, s, axis)
     return _zeros(f, batch, axis).index_copy_(axis, rows.taken, select(f, rows.counts, s, axis))
 
 
