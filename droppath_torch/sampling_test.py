@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from droppath_torch.on_cpu import WORTH_NUMPY
 from droppath_torch.sampling import sample_mask
 
 MODES = ["row", "balanced", "batch"]
@@ -64,11 +65,11 @@ def test_torchs_own_balanced_draws_drop_every_subset_equally_often():
 @given(
     st.integers(0, 2**32),
     st.sampled_from([0.0, 1e-7, 0.05, 0.4, 0.5, 0.9, 1.0]),
-    st.integers(1, 5),
+    st.sampled_from([1, 2, 5, WORTH_NUMPY, WORTH_NUMPY + 1]),
     st.sampled_from([1, 2, 7, 32, 150]),
 )
 def test_torchs_own_balanced_draw_is_that_of_a_rate_in_a_tensor(seed, p, groups, group):
-    def draw(p):  # a number is compared on the host, in Python or PyTorch; a tensor is not read
+    def draw(p):  # a number is compared on the host, by NumPy or PyTorch; a tensor is not read
         options = {"groups": groups, "generator": torch.Generator().manual_seed(seed)}
         return sample_mask(p, groups * group, mode="balanced", **options)
 

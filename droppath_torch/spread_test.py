@@ -6,12 +6,14 @@ import torch
 from droppath_torch import drop_path
 from droppath_torch.functional_test import same_bits
 from droppath_torch.rows import DeviceRows, pick_host_rows, pick_rows
+from droppath_torch.sent import send_rows
 from droppath_torch.spread import Begun
 
 KEEP = torch.tensor([True, False, True, True, False])
 B, KEPT = len(KEEP), 3
 KINDS = {
     "kept, of the host": pick_host_rows(KEEP.numpy(), False),
+    "kept, sent to a device": send_rows(KEEP.numpy()[None], torch.device("cpu"))[0],
     "all, of the host": pick_host_rows(KEEP.numpy(), True),
     "kept and a spare": pick_rows(KEEP, 4, 1),
     "all, of a device": DeviceRows(KEEP),
@@ -47,7 +49,8 @@ def test_both_have_their_derivatives(kind):
     assert torch.autograd.gradcheck(block, x)
     assert torch.autograd.gradgradcheck(block, x)
     taken = begun(kind).take(x, 0)
-    assert len(taken) == {"kept, of the host": KEPT, "kept and a spare": 4}.get(kind, B)
+    ran = {"kept, of the host": KEPT, "kept, sent to a device": KEPT, "kept and a spare": 4}
+    assert len(taken) == ran.get(kind, B)
 
 
 def test_no_gradient_comes_of_a_spare_that_is_NaN():
