@@ -32,6 +32,10 @@ AT_LEAST_ONE = (
     "batch", "checkpoint_every", "devices", "processes",
 )  # fmt: skip
 
+AT_LEAST_ZERO = (
+    "learning_rate", "weight_decay", "shift", "validation", "left_out", "warmup_epochs"
+)  # fmt: skip
+
 
 class Refused(Exception):
     """What the user must change, in one line; the commands print it and exit with code 2."""
@@ -63,8 +67,9 @@ class Config:
     )
     seed: int = option(0, "of everything random: weights, order, shifts, masks")
     validation: int = option(0, "training images kept apart to choose the best epoch by")
+    left_out: int = option(0, "training images used for nothing, such as those of a search")
     train_images: int | None = option(None, "training images to use, drawn by seed; by default all")
-    split_seed: int | None = option(None, "of these two draws; by default the seed")
+    split_seed: int | None = option(None, "of these draws; by default the seed")
     test_rest: bool = option(False, "test on the training images that are not used, too")
     network: Network = option("preresnet", "preresnet: He 2016, resnet: Huang 2016, or vit")
     depth: int = option(20, "layers of a ResNet, 6n + 2: three stages of n blocks; blocks of a vit")
@@ -135,7 +140,7 @@ class Config:
         self._check_ramp()
         if self.data_dir == "":
             raise ValueError("data_dir must be a path, got ''")
-        for name in ("learning_rate", "weight_decay", "shift", "validation", "warmup_epochs"):
+        for name in AT_LEAST_ZERO:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(
                     f"{name} must be finite and not negative, got {getattr(self, name)}"

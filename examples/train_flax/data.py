@@ -53,7 +53,7 @@ def load(cfg: Config) -> Data:
     unit = cfg.patch if cfg.network == "vit" else 4  # a ResNet halves the sides twice
     if x.shape[1] % unit or x.shape[2] % unit:
         raise Refused(f"images must have sides in multiples of {unit}, got {list(x.shape[1:3])}")
-    validation, train, rest = _drawn(cfg, len(x))
+    validation, _, train, rest = _drawn(cfg, len(x))
     x_train = x[train]
     if cfg.test_rest:
         x_test, y_test = np.concatenate([x_test, x[rest]]), np.concatenate([y_test, y[rest]])
@@ -68,10 +68,12 @@ def load(cfg: Config) -> Data:
 
 
 def _drawn(cfg: Config, images: int) -> list[NDArray[Any]]:
-    """Return the places of validation and training images and of the rest, in the files' order."""
-    left = images - cfg.validation
-    if left < 1:
-        raise Refused(f"validation must be less than the {images} images, got {cfg.validation}")
+    """Return the places, in order, of images of validation, left out, trained on, and of others."""
+    left = images
+    for name in ("validation", "left_out"):
+        if (apart := getattr(cfg, name)) >= left:
+            raise Refused(f"{name} must be less than the {left} images, got {apart}")
+        left -= apart
     count = left if cfg.train_images is None else cfg.train_images
     if count > left:
         raise Refused(f"train_images must be at most the {left} that there are, got {count}")
@@ -80,7 +82,8 @@ def _drawn(cfg: Config, images: int) -> list[NDArray[Any]]:
     seed = cfg.seed if cfg.split_seed is None else cfg.split_seed
     key = droppath.fold_in(droppath.key(seed), STREAMS.index("split"))
     order = np.argsort(droppath.random_bits(key, images), kind="stable")
-    return [np.sort(part) for part in np.split(order, [cfg.validation, cfg.validation + count])]
+    sizes = cfg.validation, cfg.left_out, count
+    return [np.sort(part) for part in np.split(order, np.cumsum(sizes))]
 
 
 def read_digits() -> Arrays:

@@ -27,8 +27,8 @@ PRESETS = {
     "digits": Config(),  # about 1 % test error in a minute on 2 CPU cores
     "few-digits": Config(  # what overfits: docs/example.md has how it was found
         run_dir="runs/few-digits",
-        train_images=300,
-        validation=500,
+        left_out=500,
+        train_images=200,
         split_seed=0,
         test_rest=True,
         width=24,
