@@ -33,9 +33,9 @@ def parse(
         raise Refused(str(error)) from error
 
 
-def command_line(cfg: Config) -> str:
+def command_line(cfg: Config, module: str = "examples.train_flax") -> str:
     """Return the command that trains by a config, with the options that are not the default's."""
-    words, default = ["python", "-m", "examples.train_flax"], Config()
+    words, default = ["python", "-m", module], Config()
     for field in dataclasses.fields(Config):
         value, flag = getattr(cfg, field.name), field.name.replace("_", "-")
         if value == getattr(default, field.name):

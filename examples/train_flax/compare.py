@@ -24,7 +24,7 @@ with needs_extra("example", __name__):
     from rich.table import Table
     from scipy.stats import t
 
-    from examples.train_flax.command import command
+    from examples.train_flax.command import command, command_line
     from examples.train_flax.config import Config, Refused
     from examples.train_flax.devices import is_writer, start
     from examples.train_flax.loop import Result, train
@@ -37,7 +37,7 @@ with needs_extra("example", __name__):
     from examples.train_flax.model import title
     from examples.train_flax.plots import draw_comparison
     from examples.train_flax.report import (
-        duration,
+        DIGITS,
         expected_depth,
         machine,
         rates_over_training,
@@ -75,10 +75,11 @@ def run(cfg: Config, seeds: str = "1") -> None:
             runs[name].configs.append(one)
             runs[name].results.append(train(one, console))
     if is_writer():
-        write_comparison(runs, Path(f"{cfg.run_dir}-compare"))
+        line = f"{command_line(cfg, 'examples.train_flax.compare')} --seeds {seeds}"
+        write_comparison(runs, Path(f"{cfg.run_dir}-compare"), line)
     console.print(screen_table(runs))
-    for line in findings(runs):
-        console.print(line, highlight=False)
+    for line in (*findings(runs), f"report and picture: {cfg.run_dir}-compare/report.md"):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def screen_table(runs: Mapping[str, Runs]) -> Table:
@@ -151,8 +152,8 @@ def difference(runs: Mapping[str, Runs]) -> tuple[float, float, float]:
     return mean, mean - reach, mean + reach
 
 
-def write_comparison(runs: Mapping[str, Runs], folder: Path) -> None:
-    """Write report.md and comparison.png, both depths side by side."""
+def write_comparison(runs: Mapping[str, Runs], folder: Path, command: str) -> None:
+    """Write report.md and comparison.png, both depths side by side, with the command for them."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = {f"{name} depth": [r.rows for r in each.results] for name, each in runs.items()}
     draw_comparison(rows, folder / "comparison.png")
@@ -168,8 +169,10 @@ def write_comparison(runs: Mapping[str, Runs], folder: Path) -> None:
         folder / "report.md",
         f"# Test error: {error(runs['constant'].results)} at constant depth, {error(results)} at "
         "stochastic depth",
-        f"{title(first)}, {results[0].rows[-1].epoch} epochs, {seeds}; "
-        f"{results[0].test_images} test images; machine: {machine(first)}.",
+        f"{title(first)}; {seeds}. Data: {first.data_dir or DIGITS}, {results[0].train_images:,} "
+        f"images to train on and {results[0].test_images:,} to test on. Training: "
+        f"{results[0].rows[-1].step:,} steps of {first.batch} images. Machine: {machine(first)}.",
+        f"```sh\n{command}\n```",
         table(
             ["", *runs], ([what, *values] for what, *values in zip(COLUMN, *columns, strict=True))
         ),
@@ -189,7 +192,7 @@ COLUMN = (
     "last training loss",
     "seconds a step",
     "images/s",
-    "training time of a run",
+    "training time of a run, without compilation",
     "rates over training",
     "expected depth in branches",
     "parameters",
@@ -205,7 +208,7 @@ def depth_column(configs: Sequence[Config], results: Sequence[Result]) -> list[s
         mean_and_deviation([result.rows[-1].train_loss for result in results], ".3f"),
         f"{seconds(results):.4f}",
         f"{statistics.fmean(images_per_second(result.rows) for result in results):.0f}",
-        duration(results[0].rows),
+        f"{seconds(results) * results[0].rows[-1].step:.1f} s",
         rates_over_training(configs[0], results[0].steps),
         expected_depth(configs[0], results[0].steps, results[0].rows),
         f"{results[0].parameters:,}",

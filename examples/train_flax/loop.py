@@ -50,6 +50,7 @@ class Result(NamedTuple):
     rows: list[Row]
     state: State
     parameters: int
+    train_images: int
     test_images: int
     steps: int  # of a whole epoch
 
@@ -77,13 +78,13 @@ def train(cfg: Config, console: Console, *, stop_after: int | None = None) -> Re
         if noted():
             done = f"{len(rows)} of {run.epochs} epochs are saved"
             raise Stopped(f"{cfg.run_dir}: {done}, stopped by SIGTERM; the same command goes on", 0)
-        result = Result(rows, state, count_parameters(state), len(data.test.labels), run.steps)
+        images = len(data.train.labels), len(data.test.labels)
+        result = Result(rows, state, count_parameters(state), *images, run.steps)
         if (skipped := mean_skipped(rows)) is not None:
             console.print(
                 f"{cfg.run_dir}: the draw skipped {skipped:.1%} of all branches and steps"
             )
         if is_writer():
-            images = len(data.train.labels), result.test_images
             write_report(cfg, run.steps, rows, Facts(result.parameters, *images, made))
     return result
 
