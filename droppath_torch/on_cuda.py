@@ -21,7 +21,7 @@ else:
         triton = None
 
 # By dtype, the elements that one program handles: 16 bytes a load, two loads for each of its 128
-# threads. Not tuned: no GPU was at hand.
+# threads. Not tuned.
 TILE = {torch.float32: 1024, torch.float16: 2048, torch.bfloat16: 2048}
 # float64 is not among them: Triton passes s as float32.
 LONG = 1 << 31  # elements, from which on an index takes 64 bits
