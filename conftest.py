@@ -1,16 +1,40 @@
-"""Collects the ```python blocks of README.md and docs/*.md as tests; sets what all tests share."""
+"""Collects the ```python blocks of README.md and docs/*.md as tests; sets what all tests share.
+
+On the pages of ALONE each block runs by itself, since readers paste one; on the others a block sees
+the names of those before it.
+"""
 
 import os
 from importlib.util import find_spec
 
 from hypothesis import settings
-from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil import Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
-pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), SkipParser()],
-    patterns=["README.md", "docs/*.md"],
-    setup=lambda namespace: namespace.update(find_spec=find_spec),
+ALONE = ["README.md", "docs/index.md", "docs/from_*.md"]
+SHARED = {"find_spec": find_spec}  # what the conditions of `skip:` comments may call
+
+
+def run_alone(example: Example) -> None:
+    """Run a block with none of the names of the blocks before it."""
+    example.namespace.clear()
+    example.namespace.update(SHARED)
+    PythonEvaluator()(example)
+
+
+pytest_collect_file = (
+    Sybil(
+        parsers=[CodeBlockParser(language="python", evaluator=run_alone), SkipParser()],
+        patterns=ALONE,
+        setup=lambda namespace: namespace.update(SHARED),
+    )
+    + Sybil(
+        parsers=[PythonCodeBlockParser(), SkipParser()],
+        patterns=["docs/*.md"],
+        excludes=ALONE,
+        setup=lambda namespace: namespace.update(SHARED),
+    )
 ).pytest()
 
 # The doctest collector imports every file, and an adapter of a peer imports that peer.

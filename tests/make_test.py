@@ -157,8 +157,10 @@ def test_a_venv_made_by_hand_is_kept(project, stand_in):
     assert (project / ".venv/mine").exists()
 
 
-def test_what_compiles_for_accelerators_has_an_environment_of_its_own(project, stand_in):
-    assert make(project, "aot", stand_in) == (0, [])
-    assert installs(project) == [".[aot]"]
-    assert (project / ".venv-aot/aot.done").exists()
+@pytest.mark.parametrize("target", ["aot", "docs"])  # compiles for accelerators; builds the site
+def test_what_users_need_not_install_has_an_environment_of_its_own(project, stand_in, target):
+    (project / "docs").mkdir()  # a folder of that name is no reason to build nothing
+    assert make(project, target, stand_in) == (0, [])
+    assert installs(project) == [f".[{target}]"]
+    assert (project / f".venv-{target}/{target}.done").exists()
     assert not (project / ".venv").exists()

@@ -30,9 +30,24 @@ def test_a_code_block_passes_or_fails_as_it_runs(page, code, outcome, tmp_path):
     assert outcome_of(page, f"# Title\n\n```python\n{code}\n```\n", tmp_path).startswith(outcome)
 
 
-def test_later_blocks_see_the_names_of_earlier_ones(tmp_path):
-    text = "```python\nx = 3\n```\n\n```python\nassert x == 3\n```\n"
-    assert outcome_of("README.md", text, tmp_path).startswith("2 passed")
+TWO_BLOCKS = "```python\nx = 3\n```\n\n```python\nassert x == 3\n```\n"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/from_timm.md"])
+def test_each_block_of_a_page_to_paste_from_runs_alone(page, tmp_path):
+    assert outcome_of(page, TWO_BLOCKS, tmp_path).startswith("1 failed, 1 passed")
+
+
+def test_in_a_guide_later_blocks_see_the_names_of_earlier_ones(tmp_path):
+    assert outcome_of("docs/guide.md", TWO_BLOCKS, tmp_path).startswith("2 passed")
+
+
+def test_a_block_that_is_skipped_leaves_the_next_ones_to_run(tmp_path):
+    skip = '<!-- skip: next if(find_spec("nowhere") is None, reason="not installed") -->\n\n'
+    block = "```python\nimport nowhere\n```\n\n"
+    text = f"{skip}{block}```python\nx = 3\n```\n\n{skip}{block}"
+    outcome = outcome_of("README.md", text, tmp_path)
+    assert outcome.startswith("3 passed, 2 skipped")  # each comment counts as passed
 
 
 def test_the_readme_has_code_blocks_and_all_are_spelt_as_the_collector_wants():

@@ -19,7 +19,7 @@ def diagram(source: str) -> str:
         leads[room].append(other)
     rows = "".join(_row(what[room], [_name(what[o]) for o in leads[room]]) for room in what)
     head = "<tr><th>room</th><th>what</th><th>arrows to</th></tr>"
-    return f'<table class="diagram"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+    return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 
 def _name(label: str) -> str:

@@ -1,7 +1,7 @@
 r"""Formulas: as docstrings have them, for a terminal, and as TeX, which the site shows as MathML.
 
-A docstring keeps `y[i] = x[i] / (1 - drop_prob) if keep[i] else 0`, which reads well in `help()` and
-where code is written; TeX there would not. A test holds each entry to a docstring that has it.
+A docstring keeps `y[i] = x[i] / (1 - drop_prob) if keep[i] else 0`, which reads well in `help()`
+and where code is written; TeX there would not. A test holds each entry to a docstring that has it.
 MathML is made when the site is built: browsers show it by themselves, without a script.
 
 Source: latex2mathml, MathML Core.
@@ -9,36 +9,32 @@ Source: latex2mathml, MathML Core.
 
 import re
 
-# p is drop_prob, s the factor on kept samples: the symbols of SPEC.md.
+# On one line: a brace over two is only drawn tall where the reader has a font for mathematics.
+KEPT = r"\quad \text{if } i \text{ is kept, else} \quad"
+
+# p is drop_prob, s the factor on kept samples: the symbols of SPEC.md. f is the branch.
 TEX = {
-    "y[i] = x[i] * s if keep[i] else +0": (
-        r"y_i = \begin{cases} s \, x_i & \text{if } i \text{ is kept} \\ +0 & \text{else} \end{cases}"
-    ),
-    "y[i] = x[i] / (1 - drop_prob) if keep[i] else 0": (
-        r"y_i = \begin{cases} \dfrac{x_i}{1 - p} & \text{if } i \text{ is kept} \\"
-        r" 0 & \text{else} \end{cases}"
-    ),
+    "y[i] = x[i] * s if keep[i] else +0": rf"y_i = s \, x_i {KEPT} +0",
+    "y[i] = x[i] / (1 - drop_prob) if keep[i] else 0": rf"y_i = \frac{{x_i}}{{1 - p}} {KEPT} 0",
     "y[i] = x[i] / (1 - drop_prob) if sample i is kept else 0": (
-        r"y_i = \begin{cases} \dfrac{x_i}{1 - p} & \text{if } i \text{ is kept} \\"
-        r" 0 & \text{else} \end{cases}"
+        rf"y_i = \frac{{x_i}}{{1 - p}} {KEPT} 0"
     ),
     "y[i] = x[i] + branch(x)[i] / (1 - drop_prob) if sample i is kept else x[i]": (
-        r"y_i = \begin{cases} x_i + \dfrac{f(x)_i}{1 - p} & \text{if } i \text{ is kept} \\"
-        r" x_i & \text{else} \end{cases}"
+        rf"y_i = x_i + \frac{{f(x)_i}}{{1 - p}} {KEPT} x_i"
     ),
-    "dx[i] = dy[i] * s if keep[i] else +0": (
-        r"dx_i = \begin{cases} s \, dy_i & \text{if } i \text{ is kept} \\"
-        r" +0 & \text{else} \end{cases}"
-    ),
+    "x + branch(x) / (1 - drop_prob)": r"x + f(x) / (1 - p)",
+    "dx[i] = dy[i] * s if keep[i] else +0": rf"dx_i = s \, dy_i {KEPT} +0",
     "dx[i] = dy[i] + s * branch_vjp(dy, *per_sample)[i] if keep[i] else dy[i]": (
-        r"dx_i = \begin{cases} dy_i + s \, (J^T dy)_i & \text{if } i \text{ is kept} \\"
-        r" dy_i & \text{else} \end{cases}"
+        rf"dx_i = dy_i + s \, (J^T dy)_i {KEPT} dy_i"
     ),
+    "x + s * branch(x, *per_sample)": r"x + s \, f(x)",
     "s = 1/(1 - drop_prob)": r"s = 1 / (1 - p)",
     "1/(1 - drop_prob)": r"1 / (1 - p)",
     "T / 2**23": r"T / 2^{23}",
     "T = ceil(float32(drop_prob) * 2**23)": r"T = \lceil 2^{23} \, \mathrm{float32}(p) \rceil",
-    "groups * (b - floor(b * T / 2**23))": r"\mathrm{groups} \, (b - \lfloor b \, T / 2^{23} \rfloor)",
+    "groups * (b - floor(b * T / 2**23))": (
+        r"\mathrm{groups} \, (b - \lfloor b \, T / 2^{23} \rfloor)"
+    ),
     "b = batch / groups": r"b = \mathrm{batch} / \mathrm{groups}",
     "value = start + (stop - start) * w": (
         r"\mathrm{value} = \mathrm{start} + (\mathrm{stop} - \mathrm{start}) \, w"

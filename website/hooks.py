@@ -48,9 +48,9 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         for target in LINK.findall(file.content_string):
             path = _repository_path(file, target)
             place = _place(path)
-            if place.startswith("files/") and (ROOT / path).is_file():
-                if files.get_file_from_path(place) is None:
-                    files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
+            new = place.startswith("files/") and files.get_file_from_path(place) is None
+            if new and (ROOT / path).is_file():
+                files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
