@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
     *("droppath", "droppath_torch", "droppath_flax"),
-    *("conformance", "examples", "benchmarks", "tests"),
+    *("conformance", "examples", "benchmarks", "tests", "website"),
 )
 LONGEST = 300  # lines: what a reader takes in without losing the thread; no file needs more
 

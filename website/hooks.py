@@ -24,7 +24,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
 }
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)")  # the target of [text](target#anchor)
-CLAUSE = re.compile(r"^(### ([A-Z]+-\d+)  .*)$", re.MULTILINE)
+CLAUSE = re.compile(r"^### ([A-Z]+-\d+)  (.*?)( · .*)$", re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> None:
@@ -61,7 +61,13 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return posixpath.relpath(place, posixpath.dirname(page.file.src_uri) or ".")
 
     markdown = LINK.sub(led, markdown)
-    return CLAUSE.sub(r"\1 {: #\2 }", markdown) if page.file.src_uri == "spec.md" else markdown
+    return CLAUSE.sub(_heading, markdown) if page.file.src_uri == "spec.md" else markdown
+
+
+def _heading(clause: re.Match[str]) -> str:
+    """Return the heading of a clause with its id as the anchor; contents leave its status out."""
+    label = f"{clause[1]} {clause[2]}".replace('"', "&quot;")
+    return f'{clause[0]} {{: #{clause[1]} data-toc-label="{label}" }}'
 
 
 def _repository_path(file: File, target: str) -> str:
