@@ -87,7 +87,7 @@ def screen_table(runs: Mapping[str, Runs]) -> Table:
     constant = runs["constant"].results
     images, seeds = constant[0].test_images, len(constant)
     caption = (
-        f"one of the {images} test images is {1 / images:.1%}; depth is in branches; "
+        f"one of the {images:,} test images is {100 / images:.1g}%; depth is in branches; "
         f"{constant[0].parameters:,} parameters"
     )
     if seeds > 1:

@@ -89,6 +89,7 @@ def test_seeds_give_a_mean_and_the_deviation_of_a_sample(canned, tmp_path, capsy
     assert "python -m examples.train_flax.compare" in text
     assert "--seeds 2\n" in text
     assert "2.0% ± 1.4%" in screen
+    assert "one of the 500 test images is 0.2%" in " ".join(screen.split())
     assert max(map(len, screen.splitlines()[:-1])) <= 80
     assert "skipped" not in text + screen
     # 1 point more in both, so that the interval has no width
