@@ -4,12 +4,12 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+import droppath
 from conformance import golden, spec
 from conformance.clauses import AREAS, CHECK_OF, file_of
 from conformance.runner import Report, Verdict
@@ -21,7 +21,7 @@ COLOURS = {"pass": "green", "FAIL": "bold red", "known": "yellow", "not tested":
 
 def heading() -> str:
     """Return the line that says what was run."""
-    return f"droppath {version('droppath')}, SPEC {spec.version()}, vectors {golden.digest()}"
+    return f"droppath {droppath.__version__}, SPEC {spec.version()}, vectors {golden.digest()}"
 
 
 def print_report(report: Report, console: Console) -> None:

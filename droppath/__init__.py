@@ -12,8 +12,10 @@ from droppath.reference import (
     drop_path_vjp,
 )
 from droppath.schedules import drop_path_rates, expected_depth, ramp
+from droppath.version import __version__
 
 __all__ = [
+    "__version__",
     "drop_path",
     "drop_path_rates",
     "drop_path_residual",

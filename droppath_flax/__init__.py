@@ -3,6 +3,7 @@
 Flax NNX modules are here; their Linen twins are in `droppath_flax.linen`.
 """
 
+from droppath.version import __version__
 from droppath_flax.functional import drop_path
 from droppath_flax.keyed import keyed
 from droppath_flax.masks import keep_mask
@@ -15,6 +16,7 @@ from droppath_flax.surgery import set_drop_probs
 __all__ = [
     "DropPath",
     "DropPathResidual",
+    "__version__",
     "drop_path",
     "drop_path_residual",
     "keep_mask",

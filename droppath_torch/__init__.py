@@ -1,5 +1,6 @@
 """DropPath (Stochastic Depth) for PyTorch, by the clauses of droppath/SPEC.md."""
 
+from droppath.version import __version__
 from droppath_torch.functional import drop_path
 from droppath_torch.keyed import keyed
 from droppath_torch.masks import keep_mask
@@ -12,6 +13,7 @@ from droppath_torch.surgery import convert, set_drop_probs
 __all__ = [
     "DropPath",
     "DropPathResidual",
+    "__version__",
     "convert",
     "drop_path",
     "drop_path_residual",

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -44,7 +43,7 @@ class Flax:
     def info(self) -> Info:
         """Return the claims of droppath_flax; collectives are counted where there are devices."""
         how = "jit" if self.compiled else "eager"
-        name = f"droppath_flax {version('droppath')}, jax {jax.__version__}, {how}"
+        name = f"droppath_flax {droppath.__version__}, jax {jax.__version__}, {how}"
         claims = {*CLAIMS.split(), *(["collectives"] if len(self.devices) >= DEVICES else [])}
         dtypes = ("float64", "float32", "float16", "bfloat16")
         return Info(f"{name}, {self.devices[0].platform}", frozenset(claims), dtypes)

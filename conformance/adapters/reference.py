@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 import ml_dtypes
@@ -36,7 +35,7 @@ class Reference:
     def info(self) -> Info:
         """Return all that NumPy can claim: it has no compiler, and a shard is a call of its own."""
         dtypes = ("float64", "float32", "float16", "bfloat16")
-        return Info(f"droppath {version('droppath')}", frozenset(CLAIMS.split()), dtypes)
+        return Info(f"droppath {droppath.__version__}", frozenset(CLAIMS.split()), dtypes)
 
     def run(self, call: Call) -> Outcome:
         """Return the outcome of one call."""

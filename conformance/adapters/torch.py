@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -51,7 +50,7 @@ class Torch:
     def info(self) -> Info:
         """Return the claims of droppath_torch; under Inductor every call is compiled."""
         how = "compiled" if self.compiled else "eager"
-        name = f"droppath_torch {version('droppath')}, torch {torch.__version__}"
+        name = f"droppath_torch {droppath.__version__}, torch {torch.__version__}"
         dtypes = ("float64", "float32", "float16", "bfloat16")
         return Info(f"{name}, {how}, {self.device}", frozenset(CLAIMS.split()), dtypes)
 
