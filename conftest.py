@@ -12,6 +12,8 @@ from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
+pytest_plugins = ["conformance.pytest_options"]  # --backend and --device
+
 ALONE = ["README.md", "docs/index.md", "docs/from_*.md"]
 SHARED = {"find_spec": find_spec}  # what the conditions of `skip:` comments may call
 

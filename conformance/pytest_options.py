@@ -1,19 +1,16 @@
-"""The options --backend and --device of `pytest --pyargs conformance`.
+"""The options --backend and --device of the suite under pytest: `-p conformance.pytest_options`.
 
-A plugin, since pytest reads the conftest.py of a package too late to know its options; they exist
-in runs that name the suite, and nowhere else.
+Asked for by name and never loaded by itself, since other projects have options of these names. No
+conftest.py, since pytest reads that of a package too late to know its options.
 """
-
-from collections.abc import Sequence
 
 import pytest
 
 
-def pytest_load_initial_conftests(parser: pytest.Parser, args: Sequence[str]) -> None:
-    """Add the options if an argument is the suite, or a part of it."""
-    if any("conformance" in arg for arg in args if not arg.startswith("-")):
-        group = parser.getgroup("conformance")
-        group.addoption(
-            "--backend", action="append", help="as for python -m conformance; default: all of ours"
-        )
-        group.addoption("--device", help="where the backends run, as their framework names it")
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("conformance")
+    group.addoption(
+        "--backend", action="append", help="as for python -m conformance; default: all of ours"
+    )
+    group.addoption("--device", help="where the backends run, as their framework names it")

@@ -1,40 +1,31 @@
-"""The suite as its users run it under pytest: from elsewhere, by the name of the package."""
+"""The suite under pytest in a clone, by the path of its file; installed: tests/package_test.py."""
 
 import subprocess
 import sys
+from pathlib import Path
 
-SUITE = "conformance.test_clauses"  # "conformance" holds these tests too where it is not installed
-
-
-def pytest_elsewhere(folder, *arguments):
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--color=no",
-        "-p",
-        "no:cacheprovider",
-        *arguments,
-    ]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+ROOT = Path(__file__).parents[1]
+SUITE = "conformance/test_clauses.py"
 
 
-def test_each_clause_of_a_backend_is_a_test(tmp_path):
-    result = pytest_elsewhere(tmp_path, "--pyargs", SUITE, "--backend", "reference")
+def pytest_in_the_clone(*arguments):
+    options = "-q", "--color=no", "-p", "no:cacheprovider", "-k", "ARG-1"
+    command = [sys.executable, "-m", "pytest", SUITE, *options, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_backends_of_the_command_line_are_tested():
+    result = pytest_in_the_clone("--backend", "reference")
     assert result.returncode == 0, result.stdout + result.stderr
-    # without a claim: COMP-1, COMP-2, DIST-2; without a second backend: the pairs
-    assert "51 passed, 4 skipped" in result.stdout
+    assert "1 passed" in result.stdout
 
 
-def test_a_backend_that_cannot_be_loaded_fails(tmp_path):
-    result = pytest_elsewhere(tmp_path, "--pyargs", SUITE, "--backend", "nothing:here")
+def test_the_plugin_may_be_asked_for_once_more():
+    result = pytest_in_the_clone("-p", "conformance.pytest_options", "--backend", "reference")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_backend_that_cannot_be_loaded_fails():
+    result = pytest_in_the_clone("--backend", "nothing:here")
     assert result.returncode == 1
     assert "BrokenAdapter: nothing:here: ModuleNotFoundError" in result.stdout
-
-
-def test_other_peoples_runs_may_have_options_of_these_names(tmp_path):
-    text = "def pytest_addoption(parser):\n    parser.addoption('--backend')\n"
-    (tmp_path / "conftest.py").write_text(text)
-    (tmp_path / "test_one.py").write_text("def test_one(): pass\n")
-    assert pytest_elsewhere(tmp_path, "test_one.py", "--backend", "x").returncode == 0

@@ -1,6 +1,7 @@
 """The suite under pytest: one test for each clause and backend, one for each pair of backends.
 
-Installed with the package, unlike the tests of the suite itself: `pytest --pyargs conformance`.
+Installed with the package, unlike the tests of the suite itself:
+`python -m pytest --pyargs conformance -p conformance.pytest_options --backend torch`.
 """
 
 from functools import cache
