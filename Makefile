@@ -12,21 +12,23 @@ PYTHON ?= $(or $(shell for python in $(CANDIDATES); do \
 UNSUITABLE = Python 3.11 or newer, with venv, is needed and $(PYTHON) is not that: \
 	name one with PYTHON=/path/to/python3
 
-PIP_INSTALL := $(BIN)/python -m pip install --retries 2 -c constraints.txt
+PINS := -c constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --retries 2 $(PINS)
 # pip says "connection broken" of every failure to reach an index; else its last error is the reason.
 PIP_FAILURE := grep -q 'connection broken' $(LOG) && echo 'no network (no package index answers)' \
 	|| grep '^ERROR' $(LOG) | tail -n 1
 
-.PHONY: help train test lint aot docs clean
+.PHONY: help train test test-lowest test-newest lint aot docs clean
 .NOTPARALLEL: # train and test install into the same .venv
 
 help:
 	@echo 'make train   train the Flax example at constant and at stochastic depth, print one table'
 	@echo 'make test    lint, types, all tests, conformance of the reference and both backends'
 	@echo 'make lint    lint and types alone'
+	@echo 'make test-lowest, make test-newest   conformance and fast tests, oldest and newest versions'
 	@echo 'make aot     compile for TPUs and GPUs that are not there, say what became of it; takes long'
 	@echo 'make docs    build the site of guides, specification and API in site/; warnings are errors'
-	@echo 'make clean   remove .venv, .venv-aot, .venv-docs, site and the caches'
+	@echo 'make clean   remove .venv, the other environments, site and the caches'
 
 # What the tests need holds all that the example needs.
 train: $(or $(wildcard $(VENV)/test.done),$(VENV)/train.done)
@@ -36,6 +38,14 @@ train: $(or $(wildcard $(VENV)/test.done),$(VENV)/train.done)
 # blocks of a page and what a file compiles once stay together.
 test: lint
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile
+
+# The oldest versions that pyproject.toml allows (lowest.txt; Python 3.11 or 3.12), and the newest that
+# there are. In environments of their own, of some gigabytes where torch is a CUDA build.
+test-lowest test-newest: test-%:
+	@$(MAKE) --no-print-directory VENV=.venv-$* .venv-$*/$*.done
+	.venv-$*/bin/python -m conformance
+	.venv-$*/bin/pytest -n auto --maxprocesses 8 --dist loadfile -m 'not slow' \
+		droppath droppath_torch droppath_flax
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check
@@ -54,13 +64,17 @@ docs:
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) .venv-aot .venv-docs site .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* site .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/train.done: EXTRAS := example
 $(VENV)/test.done: EXTRAS := torch,conformance,example,dev
 $(VENV)/aot.done: EXTRAS := aot
 $(VENV)/docs.done: EXTRAS := docs
+$(VENV)/lowest.done $(VENV)/newest.done: EXTRAS := torch,flax,conformance,dev
+$(VENV)/lowest.done: PINS := -c lowest.txt
+$(VENV)/lowest.done: lowest.txt
+$(VENV)/newest.done: PINS :=
 
 # While `incomplete` exists, .venv may hold half a package that pip would take for a whole one: start
 # again. A .venv without it, perhaps the user's own, is added to and never removed.

@@ -160,7 +160,7 @@ def _draw_device(draw: Draw, p: Rate, x: Tensor) -> torch.device:
     source = draw.generator if source is None else source
     if source is None:
         at_x = is_compiling() or is_captured(x.device)
-    elif isinstance(source, Tensor | torch.Generator):
+    elif isinstance(source, (Tensor, torch.Generator)):
         return source.device
     else:
         at_x = is_compiling()

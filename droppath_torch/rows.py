@@ -76,9 +76,8 @@ class DeviceRows(NamedTuple):
     place: Tensor | None = None
     real: Tensor | None = None
 
-    @property
-    def counts(self) -> Tensor:
-        """Which of the rows that run are kept: bool [n]."""
+    def counts(self) -> Tensor:  # no property: Dynamo traces none of a NamedTuple in PyTorch 2.9
+        """Return which of the rows that run are kept: bool [n]."""
         return self.keep if self.real is None else self.real
 
     def take(self, x: Tensor, axis: int) -> Tensor:
@@ -93,7 +92,7 @@ class DeviceRows(NamedTuple):
             return select_sum(x, _gather(f, self.place.clamp(min=0), axis), self.keep, s, axis)
         if _is_plain() and can_fuse(x, f, s):
             return add_rows_fused(x, f, self.place, cast(float, s), axis)
-        new = select_sum(_gather(x, self.taken, axis), f, self.counts, s, axis)
+        new = select_sum(_gather(x, self.taken, axis), f, self.counts(), s, axis)
         return x.clone().index_copy_(axis, self.taken, new)
 
     def scaled(self, dy: Tensor, s: float, dtype: torch.dtype, axis: int) -> Tensor:
@@ -102,7 +101,7 @@ class DeviceRows(NamedTuple):
             return take_rows_fused(dy, cast(Tensor, self.taken), self.place, s, dtype, axis)
         df = self.take(dy, axis).to(torch.promote_types(dy.dtype, dtype))
         df = (df * s if self.taken is None else df.mul_(s)).to(dtype)
-        return torch.where(column(self.counts, df.ndim, axis), df, 0)
+        return torch.where(column(self.counts(), df.ndim, axis), df, 0)
 
 
 Rows: TypeAlias = HostRows | DeviceRows
@@ -151,7 +150,7 @@ def take_rows(x: Tensor, rows: Rows | None, axis: int) -> tuple[Tensor, Tensor]:
         return rows.take(x, axis), x
     if isinstance(rows, DeviceRows) and is_transformed():  # no gradient from a spare
         taken = rows.take(x, axis)
-        return torch.where(column(rows.counts, x.ndim, axis), taken, taken.detach()), x
+        return torch.where(column(rows.counts(), x.ndim, axis), taken, taken.detach()), x
     ran, stream = _TakeRows.apply(x, axis, *remade(rows))
     return ran, stream
 

@@ -56,7 +56,7 @@ def spread_rows(f: Tensor, rows: Rows, batch: int, s: float | Tensor, axis: int)
         return select(f, rows.keep, s, axis)
     if is_compiling() or is_transformed():  # gathers fuse and map, scatters do not
         return select(f.index_select(axis, rows.place.clamp(min=0)), rows.keep, s, axis)
-    return _zeros(f, batch, axis).index_copy_(axis, rows.taken, select(f, rows.counts, s, axis))
+    return _zeros(f, batch, axis).index_copy_(axis, rows.taken, select(f, rows.counts(), s, axis))
 
 
 class _Take(torch.autograd.Function):
