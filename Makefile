@@ -40,11 +40,12 @@ test: lint
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile
 
 # The oldest versions that pyproject.toml allows (lowest.txt; Python 3.11 or 3.12), and the newest that
-# there are. In environments of their own, of some gigabytes where torch is a CUDA build.
+# there are. In environments of their own, of some gigabytes where torch is a CUDA build. Warnings
+# are no errors here: old versions warn of one another.
 test-lowest test-newest: test-%:
 	@$(MAKE) --no-print-directory VENV=.venv-$* .venv-$*/$*.done
 	.venv-$*/bin/python -m conformance
-	.venv-$*/bin/pytest -n auto --maxprocesses 8 --dist loadfile -m 'not slow' \
+	.venv-$*/bin/pytest -n auto --maxprocesses 8 --dist loadfile -m 'not slow' -W default \
 		droppath droppath_torch droppath_flax
 
 lint: $(VENV)/test.done
@@ -63,8 +64,10 @@ docs:
 	@$(MAKE) --no-print-directory VENV=.venv-docs .venv-docs/docs.done
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
 
+OTHERS := .venv-aot .venv-docs .venv-lowest .venv-newest
+
 clean:
-	rm -rf $(VENV) .venv-* site .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OTHERS) site .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/train.done: EXTRAS := example

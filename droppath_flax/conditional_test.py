@@ -239,7 +239,7 @@ def test_of_a_branch_the_gradient_keeps_what_its_products_gave(block):
     condition = find_eqn(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, w).jaxpr, "cond")
     shapes = [var.aval.shape for var in condition.outvars]
     if block is of_linen:  # whose own cond copies what goes in
-        assert [shapes.count(a.shape) for a in (x, w)] == [4, 1]
+        assert [shapes.count(a.shape) for a in (x, w)] in ([4, 1], [3, 0])  # JAX 0.10, 0.12
     else:
         assert sorted(shapes) == [(8,), *[x.shape] * 3]  # the mask; y and two products
     want = jax.grad(lambda x, w: (x + 2 * products(x, w)).sum(), (0, 1))(x, w)

@@ -4,6 +4,7 @@ A stand-in plays Python where installing for real would take minutes and a netwo
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,7 @@ esac
 
 @pytest.fixture
 def project(tmp_path):
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "lowest.txt"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
@@ -155,6 +156,17 @@ def test_a_venv_made_by_hand_is_kept(project, stand_in):
     (project / ".venv/mine").touch()
     assert make(project, "train", stand_in) == (0, [])
     assert (project / ".venv/mine").exists()
+
+
+@pytest.mark.parametrize(("which", "pins"), [("lowest", ["-c lowest.txt"]), ("newest", [])])
+def test_the_bounds_have_environments_of_their_own(project, stand_in, which, pins):
+    shows = "pip) for extras; do :; done; echo"
+    stub = (project / "stand-in").read_text().replace(shows, f'pip) echo "$@" >>asked; {shows[5:]}')
+    (project / "stand-in").write_text(stub)
+    assert make(project, f".venv-{which}/{which}.done", f"VENV=.venv-{which}", stand_in) == (0, [])
+    assert installs(project) == [".[torch,flax,conformance,dev]"]
+    assert re.findall(r"-c \S+", (project / "asked").read_text()) == pins
+    assert not (project / ".venv").exists()
 
 
 @pytest.mark.parametrize("target", ["aot", "docs"])  # compiles for accelerators; builds the site

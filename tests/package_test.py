@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 import droppath
 
@@ -92,6 +94,22 @@ def test_the_wheel_says_its_version_and_authors_and_enters_nothing_into_other_pr
     assert metadata["Version"] == droppath.__version__
     assert metadata["Author"] == "The droppath authors"
     assert not any(name.endswith("entry_points.txt") for name in file.namelist())
+
+
+def test_the_citation_says_the_version_too():
+    lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {droppath.__version__}" in lines
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    bounds = [*project["dependencies"], *extras["torch"], *extras["flax"]]
+    lines = (ROOT / "lowest.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    tested = {name: Version(pins[name]) for name in ("numpy", "torch", "flax", "jax")}
+    split = [bound.split(">=") for bound in bounds]
+    assert {name: Version(lowest) for name, lowest in split} == tested
 
 
 def test_each_package_can_be_imported_and_the_examples_are_not_there(installed, tmp_path):
