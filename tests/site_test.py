@@ -58,7 +58,7 @@ def test_each_public_name_is_on_its_page_of_the_api_once(package):
     page = DOCS / f"api/{package.split('.')[0]}.md"
     shown = re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     ours = [path for path in shown if path.rpartition(".")[0] == package]
-    assert sorted(ours) == sorted(f"{package}.{name}" for name in names)
+    assert sorted(ours) == sorted(f"{package}.{name}" for name in names if name != "__version__")
 
 
 def docstrings():
