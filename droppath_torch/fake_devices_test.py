@@ -175,8 +175,8 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "copy_": (lambda: numbers(3).copy_(torch.ones(3)), "from cpu to cuda:0"),
     "tensor": (lambda: torch.tensor([1, 2], device="cuda:0"), "tensor"),
     "as_tensor": (lambda: torch.as_tensor(5, device="cuda:0"), "as_tensor"),
-    "two devices": (lambda: numbers(3) + torch.ones(3), "at least two devices"),
-    "a scalar there": (lambda: torch.ones(3) * numbers(3).sum(), "at least two devices"),
+    "two devices": (lambda: numbers(3) + torch.ones(3), "two d"),
+    "a scalar there": (lambda: torch.ones(3) * numbers(3).sum(), "two d"),
     "generator": (
         lambda: torch.rand(3, generator=torch.Generator(), device="cuda:0"),
         "a generator of cpu draws on cuda:0",

@@ -76,7 +76,7 @@ class DeviceRows(NamedTuple):
     place: Tensor | None = None
     real: Tensor | None = None
 
-    def counts(self) -> Tensor:  # no property: Dynamo traces none of a NamedTuple in PyTorch 2.9
+    def counts(self) -> Tensor:  # no property: Dynamo traces none of a NamedTuple up to PyTorch 2.9
         """Return which of the rows that run are kept: bool [n]."""
         return self.keep if self.real is None else self.real
 
