@@ -56,7 +56,7 @@ def check_scale_at(scale_at: object) -> None:
 def check_flags(**flags: object) -> None:
     """Raise unless each flag is a bool: the text "False" is not, and would count as true."""
     for name, value in flags.items():
-        # a tuple, here and where else Dynamo traces: in PyTorch 2.9 it knows no union of types
+        # a tuple, since Dynamo traces no union of types in PyTorch 2.9
         if not isinstance(value, (bool, np.bool_)):
             given = type(value).__name__ if hasattr(value, "shape") else repr(value)
             raise ValueError(f"{name} must be True or False, got {given}")

@@ -31,7 +31,7 @@ def check_captured(device: torch.device | None, **sources: object) -> None:
     if not given or not is_captured(device):
         return
     for name, source in given:
-        if not (isinstance(source, (Tensor, torch.Generator)) and source.device.type == "cuda"):
+        if not (isinstance(source, Tensor | torch.Generator) and source.device.type == "cuda"):
             raise ValueError(
                 f"{name} must be on {device} within a CUDA graph, which would repeat at each "
                 "replay what the host draws: give key as a tensor there, and write the next key "

@@ -157,13 +157,11 @@ def _draw_device(draw: Draw, p: Rate, x: Tensor) -> torch.device:
     if isinstance(p, Tensor) and not p.is_cpu:
         return x.device
     source: object = draw.key if draw.keep is None else draw.keep
-    source = draw.generator if source is None else source
-    if source is None:
-        at_x = is_compiling() or is_captured(x.device)
-    elif isinstance(source, (Tensor, torch.Generator)):
+    if isinstance(source, Tensor):
         return source.device
-    else:
-        at_x = is_compiling()
+    if source is None and draw.generator is not None:
+        return draw.generator.device
+    at_x = is_compiling() or (source is None and is_captured(x.device))
     return x.device if at_x else torch.device("cpu")
 
 
