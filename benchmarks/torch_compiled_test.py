@@ -22,10 +22,8 @@ def test_more_models_of_one_code_are_compiled_than_pytorch_keeps_programs(older,
         monkeypatch.setattr(
             torch, "compile", wraps(compiler)(lambda *a, **b: compiler(*a, backend="eager", **b))
         )
-    limit = torch._dynamo.config.recompile_limit
-    try:
+    limit = 8  # PyTorch's own; a worker's other tests may have set another
+    with torch._dynamo.config.patch(recompile_limit=limit):
         models = [compiled(nn.Sequential(nn.Linear(width, 2))) for width in range(1, limit + 4)]
         for width, model in enumerate(models, start=1):
             assert model(torch.ones(1, width)).shape == (1, 2)
-    finally:
-        torch._dynamo.config.recompile_limit = limit
