@@ -10,7 +10,7 @@ from benchmarks.models.torch_trial_test import MODEL, Two
 def tiny(monkeypatch):
     """timm builds two blocks that drop and one that does not; what is compiled runs as it is."""
     monkeypatch.setitem(torch_build.BUILDERS, "timm", lambda model: Two())
-    monkeypatch.setattr(torch_sweep, "_compiled", lambda module: module)
+    monkeypatch.setattr(torch_sweep, "compiled", lambda module: module)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
