@@ -12,16 +12,15 @@ def test_more_models_of_one_code_are_compiled_than_pytorch_keeps_programs(older,
     compiler = torch.compile
     if older:
 
-        @wraps(compiler)
-        def without(module, *, fullgraph, dynamic):
+        def eager(module, *, fullgraph, dynamic):
             return compiler(module, fullgraph=fullgraph, dynamic=dynamic, backend="eager")
-
-        del without.__wrapped__  # else its signature would be torch.compile's
-        monkeypatch.setattr(torch, "compile", without)
     else:
-        monkeypatch.setattr(
-            torch, "compile", wraps(compiler)(lambda *a, **b: compiler(*a, backend="eager", **b))
-        )
+
+        @wraps(compiler)  # with its signature
+        def eager(module, **options):
+            return compiler(module, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", eager)
     limit = 8  # PyTorch's own; a worker's other tests may have set another
     with torch._dynamo.config.patch(recompile_limit=limit):
         models = [compiled(nn.Sequential(nn.Linear(width, 2))) for width in range(1, limit + 4)]
