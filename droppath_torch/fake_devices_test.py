@@ -8,6 +8,7 @@ seen: what is computed, how long it takes, and what `.backward()` runs (call a f
 import ctypes
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -162,6 +163,7 @@ def numbers(*shape: int) -> Tensor:
     return torch.empty(shape, device="cuda:0")
 
 
+TWO = "at least two devices|two different devices"  # by the version of PyTorch
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "item": (lambda: numbers(3).sum().item(), "DataDependentOutputException"),
     "tolist": (lambda: numbers(3).tolist(), "DataDependentOutputException"),
@@ -175,8 +177,8 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "copy_": (lambda: numbers(3).copy_(torch.ones(3)), "from cpu to cuda:0"),
     "tensor": (lambda: torch.tensor([1, 2], device="cuda:0"), "tensor"),
     "as_tensor": (lambda: torch.as_tensor(5, device="cuda:0"), "as_tensor"),
-    "two devices": (lambda: numbers(3) + torch.ones(3), "two d"),
-    "a scalar there": (lambda: torch.ones(3) * numbers(3).sum(), "two d"),
+    "two devices": (lambda: numbers(3) + torch.ones(3), TWO),
+    "a scalar there": (lambda: torch.ones(3) * numbers(3).sum(), TWO),
     "generator": (
         lambda: torch.rand(3, generator=torch.Generator(), device="cuda:0"),
         "a generator of cpu draws on cuda:0",
@@ -197,7 +199,7 @@ def findings(tmp_path_factory):
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_waits_for_a_device_is_found(findings, name):
-    assert WRONG[name][1] in findings[f"wrong {name}"]
+    assert re.search(WRONG[name][1], findings[f"wrong {name}"])
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -40,8 +40,8 @@ class Torch:
             return compiler(graph, inputs)
 
         # each rate, shape and dtype anew, and no limit to their number
-        torch._dynamo.config.accumulated_cache_size_limit = 1 << 20
-        torch._dynamo.config.cache_size_limit = 1 << 20
+        torch._dynamo.config.accumulated_recompile_limit = 1 << 20
+        torch._dynamo.config.recompile_limit = 1 << 20
         program = partial(torch.compile, backend=noted, fullgraph=True, dynamic=False)
         self.eager: dict[str, Function] = {"drop_path": drop_path, "residual": drop_path_residual}
         self.programs: dict[str, Function] = {op: program(f) for op, f in self.eager.items()}
