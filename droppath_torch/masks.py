@@ -200,15 +200,22 @@ def random_bits(words: Tensor, num: int, offset: int | Tensor) -> Tensor:
 
     By integers alone: eager, compiled or mapped (COMP-1, COMP-4), in one part or several (DIST-1).
     """
-    index = torch.arange(num, dtype=torch.int64, device=words.device)
-    if isinstance(offset, Tensor):
-        counter = index + offset.to(torch.int64)
-        high, low = (counter >> 32) & LOW_WORD, counter & LOW_WORD
-    else:  # an offset may exceed int64
-        low = index + (offset & LOW_WORD)
-        high, low = (offset >> 32) + (low >> 32), low & LOW_WORD
+    high, low = counters(num, offset, words.device)
     y0, y1 = _threefry2x32(words[..., None, :], high, low)
     return y0 ^ y1
+
+
+def counters(num: int, offset: int | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the two words of offset + i for i < num, each int64 [num] that holds uint32."""
+    index = torch.arange(num, dtype=torch.int64, device=device)
+    if isinstance(offset, Tensor):
+        counter = index + offset.to(torch.int64)
+        return (counter >> 32) & LOW_WORD, counter & LOW_WORD
+    # An offset may exceed int64, and Inductor adds a number to an arange in int32 on GPUs: 16 bits
+    # at a time.
+    low = index + (offset & 0xFFFF)
+    mid = (low >> 16) + (offset >> 16 & 0xFFFF)
+    return (offset >> 32) + (mid >> 16), (mid & 0xFFFF) << 16 | low & 0xFFFF
 
 
 def draw23(bits: Tensor) -> Tensor:

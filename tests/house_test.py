@@ -65,6 +65,7 @@ TORCH_ONLY = {
         "LOW_WORD": "and words are held in int64",
         "Drawn": "keyed draws many layers at once, whose rates differ",
         "draw_on_device": "see Drawn",
+        "counters": "PyTorch has no words of 32 bits, JAX has them built in",
         "fold_in": "and their keys too; JAX has it built in",
         "_draw_device": "PyTorch may draw on the host or on a device",
         "check_words": "keyed holds a key of a device as it is",
