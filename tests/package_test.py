@@ -93,6 +93,9 @@ def test_the_wheel_says_its_version_and_authors_and_enters_nothing_into_other_pr
     metadata = Parser().parsestr(file.read(path).decode())
     assert metadata["Version"] == droppath.__version__
     assert metadata["Author"] == "The droppath authors"
+    links = re.findall(r"\]\(([^)]*)\)", metadata.get_payload())
+    assert len(links) > 1
+    assert [link for link in links if not link.startswith("https://")] == []
     assert not any(name.endswith("entry_points.txt") for name in file.namelist())
 
 
