@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import droppath
-from conformance.check import Subject
+from conformance.check import Results, Subject, equal
 from conformance.protocol import Array, Call
 
 RATES = (0.02, 0.1, 0.37, 0.9)  # asymmetric: 0.5 cannot tell keep from drop
@@ -42,6 +42,12 @@ def modes(subject: Subject) -> list[str]:
     return ["row", *(mode for mode in ("balanced", "batch") if mode in subject.info.claims)]
 
 
+def models_are_unkeyed(subject: Subject) -> bool:
+    """Return whether op "model" draws without a key."""
+    claims = subject.info.claims
+    return "model" in claims and ("unkeyed" in claims or "keyed" not in claims)
+
+
 def mode_options(mode: str) -> dict[str, Any]:
     """Return the options of a mode; an implementation that knows no other is not asked for row."""
     return {} if mode == "row" else {"mode": mode}
@@ -61,3 +67,16 @@ def gradient(subject: Subject, call: Call) -> Array:
     """Return dx, or an array of no shape if the adapter returned none."""
     dx = subject.run(call).dx
     return np.zeros(()) if dx is None else dx
+
+
+def leaves_draws(subject: Subject, case: str, call: Call) -> Results:
+    """Hold that a call between two that draw leaves the later draw as it is: seen from outside."""
+    if "stateless" not in subject.info.claims:
+        plain = Call(np.ones((64, 2)), 0.37, seed=5)
+        masks = list[Array]()
+        for calls in ([], [replace(call, seed=None)]):
+            subject.run(plain)
+            for each in calls:
+                subject.run(each)
+            masks.append(subject.rows(replace(plain, seed=None)) * 1.0)
+        yield equal(f"{case}, the draw after it", masks[0], masks[1], "float64")

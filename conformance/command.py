@@ -1,15 +1,18 @@
 """`python -m conformance`: our installed backends through the checks, then against each other.
 
-Exit status: 0 conforms, 1 does not, 2 usage or a broken adapter.
+Exit status: 0 conforms, 1 does not, 2 usage or a broken adapter, 130 interrupted.
 """
 
 import argparse
+import os
 import sys
 import tomllib
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -18,33 +21,38 @@ from rich.text import Text
 from conformance import golden
 from conformance.clauses import CHECK_OF, CHECKS
 from conformance.cross import cross_check
-from conformance.loading import installed, load
+from conformance.loading import attempt, installed, start
 from conformance.page import to_html
-from conformance.protocol import BrokenAdapter
+from conformance.process import Apart
+from conformance.protocol import BrokenAdapter, Info
 from conformance.report import matrix, print_report, to_json, to_markdown
 from conformance.runner import Report, expect, run_checks
+from conformance.text import one_line, visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the suite as the command line says; return the exit status."""
+    """Run the suite as the command line says; return the exit status.
+
+    Where KeyboardInterrupt is raised, what was done until then is written first.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.cross and (options.only or options.backend):
         parser.error("--cross takes two backends and neither others nor --only")
     try:
-        golden.load()
+        golden.checks()  # reads every vector file
         known = _read_known(options)
         _check_writable(options)
-        reports = [expect(r, known.get(r.backend, {})) for r in _run(options)]
+        reports = _run(options, known)
         if all(verdict.untested for report in reports for verdict in report.verdicts):
             raise ValueError("nothing was tested: no backend is installed, or none claims it")
+        _write(options, reports)
     except (BrokenAdapter, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
         kind = "broken adapter: " if isinstance(error, BrokenAdapter) else ""
-        print(f"{kind}{reason}", file=sys.stderr)
+        print(f"{kind}{one_line(error)}", file=sys.stderr)
         return 2
     console = Console()
-    _show(options, reports, console)
+    _print(options, reports, console)
     good = all(report.conforms for report in reports)
     word = "conforms" if good else "does not conform"
     names = ", ".join(report.backend for report in reports)
@@ -74,8 +82,11 @@ WRITERS = {"json": to_json, "markdown": to_markdown, "html": to_html}
 def _check_writable(options: argparse.Namespace) -> None:
     """Raise OSError for a file that cannot be written, before the run rather than after."""
     for name in WRITERS:
-        if file := getattr(options, name):
-            file.touch()
+        file: Path | None = getattr(options, name)
+        if file and (
+            file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK)
+        ):
+            raise OSError(f"--{name} must name a file that can be written, got {file}")
 
 
 def _read_known(options: argparse.Namespace) -> dict[str, dict[str, str]]:
@@ -94,37 +105,94 @@ def _read_known(options: argparse.Namespace) -> dict[str, dict[str, str]]:
     return known
 
 
-def _run(options: argparse.Namespace) -> list[Report]:
-    settings = {"device": options.device} if options.device else {}
-    settings |= {"compiled": True} if options.compiled else {}
-    names = options.cross or options.backend or installed()
-    backends = {n: load(n, **(settings if n != "reference" else {})) for n in names}
-    keyed = [name for name, b in backends.items() if "keyed" in b.info().claims]
-    pairs = [tuple(options.cross)] if options.cross else [*combinations(keyed, 2)]
-    pairs = [] if options.only else pairs
+def _run(options: argparse.Namespace, known: dict[str, dict[str, str]]) -> list[Report]:
+    """Return the reports on the backends, then on pairs of them."""
+    reports: dict[str, Report] = {}  # as far as they are
+    try:
+        _fill(options, reports)
+    except KeyboardInterrupt:
+        if any(report.verdicts for report in reports.values()):
+            _write(options, [expect(r, known.get(name, {})) for name, r in reports.items()])
+        raise
+    return [expect(report, known.get(name, {})) for name, report in reports.items()]
+
+
+def _fill(options: argparse.Namespace, reports: dict[str, Report]) -> None:
+    """Run the backends beside one another, each in its process, and then the pairs."""
+    names = [*dict.fromkeys(options.cross or options.backend or installed())]
     clauses = tuple(options.only or ())
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    stderr = Console(stderr=True)
-    with Progress(*columns, TimeElapsedColumn(), console=stderr, transient=True) as progress:
-        total = 0 if options.cross else len(names) * (len(clauses) or len(CHECKS))
-        task = progress.add_task("", total=total + len(pairs))
-        reports = []
-        for name, backend in {} if options.cross else backends.items():
-            progress.update(task, description=name)
-            reports.append(run_checks(name, backend, clauses, partial(progress.advance, task)))
+    with ThreadPoolExecutor(len(names)) as pool, ExitStack() as stack, _progress() as progress:
+        backends = {n: stack.enter_context(start(n, **_settings(options, n))) for n in names}
+        _wait(pool.submit(attempt, *each) for each in backends.items())
+        singles, pairs = _singles_and_pairs(options, backends)
+        task = progress.add_task(
+            "", total=len(singles) * (len(clauses) or len(CHECKS)) + len(pairs)
+        )
+        for name in singles:
+            reports[name] = Report(visible(name), backends[name].info(), (), complete=False)
+        for name in map(" x ".join, pairs):
+            reports[name] = Report(visible(name), Info(visible(name)), (), complete=False)
+
+        def run(name: str) -> None:
+            def note(report: Report) -> None:
+                reports[name] = report
+                progress.update(task, advance=1, description=name)
+
+            reports[name] = run_checks(name, backends[name], clauses, note)
+
+        _wait(pool.submit(run, name) for name in singles)
         for pair in pairs:
-            progress.update(task, description=" x ".join(pair))
-            reports.append(cross_check(pair, backends[pair[0]], backends[pair[1]]))
+            name = " x ".join(pair)
+            progress.update(task, description=name)
+            reports[name] = cross_check(pair, backends[pair[0]], backends[pair[1]])
             progress.advance(task)
-    return reports
 
 
-def _show(options: argparse.Namespace, reports: list[Report], console: Console) -> None:
-    for report in [] if options.matrix else reports:
-        print_report(report, console)
-    single = [report for report in reports if " x " not in report.backend]
-    if options.matrix:
-        console.print(matrix(single))
+def _settings(options: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Return what a backend is asked for: the reference, where it was not named, for nothing."""
+    if name == "reference" and not (options.cross or options.backend):
+        return {}
+    device = {"device": options.device} if options.device else {}
+    return device | ({"compiled": True} if options.compiled else {})
+
+
+def _singles_and_pairs(
+    options: argparse.Namespace, backends: dict[str, Apart]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return which backends to check, and which pairs to hold against each other."""
+    if options.cross:
+        return [], [tuple(options.cross)]
+    keyed = [name for name, backend in backends.items() if "keyed" in backend.info().claims]
+    return [*backends], [] if options.only else [*combinations(keyed, 2)]
+
+
+def _progress() -> Progress:
+    """Return a bar on stderr, where that is a terminal: else the one line of an error is alone."""
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
+    stderr = Console(stderr=True)
+    hidden = not stderr.is_terminal
+    return Progress(*columns, TimeElapsedColumn(), console=stderr, transient=True, disable=hidden)
+
+
+def _wait(tasks: Iterable[Future[Any]]) -> None:
+    """Wait for tasks. Raises what the first to fail raised, without waiting for the others."""
+    for task in as_completed([*tasks]):
+        task.result()
+
+
+def _write(options: argparse.Namespace, reports: list[Report]) -> None:
     for name, write in WRITERS.items():
         if file := getattr(options, name):
-            file.write_text(write(reports if name == "json" else single), encoding="utf-8")
+            text = write(reports if name == "json" else _single(reports))
+            file.write_text(text, encoding="utf-8")
+
+
+def _print(options: argparse.Namespace, reports: list[Report], console: Console) -> None:
+    for report in [] if options.matrix else reports:
+        print_report(report, console)
+    if options.matrix:
+        console.print(matrix(_single(reports)))
+
+
+def _single(reports: list[Report]) -> list[Report]:
+    return [report for report in reports if " x " not in report.backend]

@@ -1,53 +1,31 @@
 """The command line: exit statuses, known failures, files that are written."""
 
 import json
-from dataclasses import replace
+import time
 
 import pytest
 
-from conformance.adapters.reference import Reference
-from conformance.clauses.mask_mutants import MUTANTS
+from conformance import command, golden
 from conformance.command import main
-from conformance.loading import load
-from conformance.protocol import Info
 
-SWAPPED = next(mutant for mutant in MUTANTS if mutant.name == "keep and drop swapped")
+BARE, SWAPPED = (f"conformance.adapter_mutants:{name}" for name in ("bare", "swapped"))
 
 
-class Bare(Reference):
-    """A right DropPath that claims nothing but to need a key."""
-
-    def info(self):
-        return Info("bare", frozenset({"stateless"}))
-
-
-def bare():
-    return Bare()
-
-
-def swapped():
-    return SWAPPED.backend()
-
-
-def changed(**changes):
-    """A backend whose outcomes differ from the reference's as said."""
-
-    class Changed(Bare):
-        def run(self, call):
-            outcome = load("reference").run(call)
-            return replace(outcome, **{name: new(call, outcome) for name, new in changes.items()})
-
-    return Changed
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Writes a module of one's own."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / "mine.py"
 
 
 def test_exit_status_0_conforms(capsys):
-    assert main([f"{__name__}:bare"]) == 0
+    assert main([BARE]) == 0
     assert "conforms" in capsys.readouterr().out
 
 
 def test_exit_status_1_does_not_and_the_report_names_the_clause_and_both_values(capsys, tmp_path):
     file = tmp_path / "report.json"
-    assert main([f"{__name__}:swapped", "--json", str(file)]) == 1
+    assert main([SWAPPED, "--json", str(file)]) == 1
     out = capsys.readouterr().out
     assert "does not conform" in out
     assert all(
@@ -61,7 +39,7 @@ def test_exit_status_1_does_not_and_the_report_names_the_clause_and_both_values(
 
 def test_a_known_failure_is_no_failure_and_a_known_failure_that_passes_is_one(tmp_path, capsys):
     known = tmp_path / "known.toml"
-    name = f"{__name__}:swapped"
+    name = SWAPPED
     run = [name, "--only", "MASK-4", "--only", "TYPE-2", "--known", str(known)]
     known.write_text(f'["{name}"]\nMASK-4 = "it keeps what it should drop"\n')
     assert main(run) == 0
@@ -90,48 +68,109 @@ def test_a_vector_file_that_is_cut_short_is_exit_2_before_anything_runs(monkeypa
     def broken():
         raise ValueError("apply.json: is cut short")
 
+    golden._vectors.cache_clear()
     monkeypatch.setattr("conformance.golden.load", broken)
     assert main(["reference"]) == 2
     assert capsys.readouterr().err == "apply.json: is cut short\n"
 
 
 def test_what_was_never_compared_does_not_conform(capsys, tmp_path):
-    assert main([f"{__name__}:bare", "--only", "KEY-1"]) == 2
+    assert main([BARE, "--only", "KEY-1"]) == 2
     assert "nothing was tested" in capsys.readouterr().err
     known = tmp_path / "known.toml"
-    known.write_text(f'["{__name__}:bare"]\nKEY-1 = "a reason"\n')
-    assert (
-        main([f"{__name__}:bare", "--only", "KEY-1", "--only", "TYPE-2", "--known", str(known)])
-        == 1
-    )
+    known.write_text(f'["{BARE}"]\nKEY-1 = "a reason"\n')
+    assert main([BARE, "--only", "KEY-1", "--only", "TYPE-2", "--known", str(known)]) == 1
     with pytest.raises(SystemExit, match="2"):
         main(["--cross", "reference", "torch", "--only", "SCALE-1"])
 
 
-def test_a_report_that_cannot_be_written_is_said_before_the_run(tmp_path, capsys):
-    assert main(["reference", "--json", str(tmp_path / "none" / "file")]) == 2
-    assert "none/file" in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["--json", "--markdown", "--html"])
+@pytest.mark.parametrize("place", [".", "none/file"])
+def test_a_report_that_cannot_be_written_is_said_before_the_run(option, place, tmp_path, capsys):
+    file = tmp_path / place
+    assert main(["nothing", option, str(file)]) == 2
+    error = f"{option} must name a file that can be written, got {file}\n"
+    assert capsys.readouterr().err == error
 
 
-def test_an_adapter_that_breaks_the_protocol_late_is_exit_2(monkeypatch, capsys):
-    late = changed(dtype=lambda c, o: "bf16" if c.drop_prob == 1.0 else o.dtype)
-    monkeypatch.setitem(globals(), "made", late)
-    assert main([f"{__name__}:made", "--only", "DROP-2"]) == 2
-    assert "DROP-2: dtype must be one of" in capsys.readouterr().err
+def test_a_run_that_breaks_writes_no_file_and_empties_none(tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "new.html"
+    old.write_text("what was found yesterday")
+    assert main(["nothing", "--json", str(old), "--html", str(new)]) == 2
+    assert old.read_text() == "what was found yesterday"
+    assert not new.exists()
+
+
+LATE = """
+import os
+from conformance.adapters.reference import Reference
+class Late(Reference):
+    def run(self, call):
+        return os._exit(0) if call.op == "ramp" else super().run(call)
+backend = Late
+"""
+
+
+def test_an_adapter_that_exits_in_a_check_is_exit_2_and_named_with_the_clause(mine, capsys):
+    mine.write_text(LATE)
+    assert main(["mine", "--only", "TYPE-2", "--only", "SCHED-4"]) == 2
+    told = "SCHED-4: its process ended with exit status 0\n"
+    assert capsys.readouterr().err.endswith(told)
+
+
+PAIR = """
+import pathlib, time
+from conformance.adapters.reference import Reference
+class Backend(Reference):
+    def __init__(self, mine, other):
+        self.mine, self.other = (pathlib.Path(__file__).with_name(n) for n in (mine, other))
+    def run(self, call):
+        if call.op == "ramp":
+            self.mine.touch()
+            deadline = time.monotonic() + 30
+            while not self.other.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        return super().run(call)
+def a(): return Backend("a", "b")
+def b(): return Backend("b", "a")
+def hangs(): return Backend("hangs", "nothing")
+"""
+
+
+def test_backends_run_beside_one_another_and_are_reported_in_order(mine, tmp_path):
+    mine.write_text(PAIR)
+    file = tmp_path / "report.json"
+    assert main(["mine:b", "mine:a", "--only", "SCHED-4", "--json", str(file)]) == 0
+    reports = json.loads(file.read_text())["reports"]
+    assert [report["backend"] for report in reports] == ["mine:b", "mine:a"]
+    assert all(report["complete"] for report in reports)
+
+
+def test_a_backend_that_breaks_stops_the_others(mine, capsys):
+    mine.write_text(PAIR + LATE)
+    begin = time.monotonic()
+    assert main(["mine:hangs", "mine", "--only", "SCHED-4"]) == 2
+    assert "SCHED-4: its process ended with exit status 0\n" in capsys.readouterr().err
+    assert time.monotonic() - begin < 20  # of the 30 s that the other would wait
+
+
+def test_an_option_that_a_named_backend_does_not_take_is_refused(monkeypatch, capsys):
+    assert main(["reference", "--compiled"]) == 2
+    assert capsys.readouterr().err == "reference takes no --compiled\n"
+    monkeypatch.setattr(command, "installed", lambda: ["reference"])
+    assert main(["--compiled", "--device", "cuda", "--only", "TYPE-2"]) == 0
 
 
 def test_two_backends_that_share_no_key_cannot_be_crossed(capsys):
-    assert main(["--cross", "reference", f"{__name__}:bare"]) == 2
+    assert main(["--cross", "reference", BARE]) == 2
     assert "both must claim keyed" in capsys.readouterr().err
 
 
 def test_the_matrix_is_written_for_every_reader(tmp_path, capsys):
     page, text, data = (tmp_path / name for name in ("m.html", "m.md", "m.json"))
     files = ["--html", str(page), "--markdown", str(text), "--json", str(data)]
-    assert (
-        main([f"{__name__}:swapped", "--only", "MASK-4", "--only", "TYPE-2", "--matrix", *files])
-        == 1
-    )
+    assert main([SWAPPED, "--only", "MASK-4", "--only", "TYPE-2", "--matrix", *files]) == 1
     assert "✗" in capsys.readouterr().out
     assert "| ✗ 4 |" in text.read_text()
     assert 'title="MASK-4 P(dropped) = p: FAIL"' in page.read_text()

@@ -1,17 +1,17 @@
 """Two backends against each other, bit for bit: masks, kept rows, gradients."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from conformance.blocks import block, residual_mask, same_block
 from conformance.calls import KEY, gradient, modes
-from conformance.check import Finding, Subject, equal
-from conformance.loading import deadline
+from conformance.check import Results, Subject, equal
 from conformance.numerics import sample
+from conformance.process import limit
 from conformance.protocol import Backend, BrokenAdapter, Call, Info
 from conformance.runner import Report, collect
+from conformance.text import visible
 
 
 def cross_check(names: tuple[str, str], first: Backend, second: Backend) -> Report:
@@ -21,16 +21,16 @@ def cross_check(names: tuple[str, str], first: Backend, second: Backend) -> Repo
     if "keyed" not in shared:
         raise BrokenAdapter(f"{' x '.join(names)}: both must claim keyed to be given one mask")
     dtypes = tuple(dtype for dtype in a.info.dtypes if dtype in b.info.dtypes)
-    pair = Info(f"{a.info.name}  x  {b.info.name}", shared, dtypes)
-    with deadline(checks=2):
+    pair = Info(visible(f"{a.info.name}  x  {b.info.name}"), shared, dtypes)
+    with limit(first, checks=2), limit(second, checks=2):
         verdicts = [
             collect("masks", _same_masks(a, b)),
             collect("values", _same_values(a, b, pair)),
         ]
-    return Report(" x ".join(names), pair, tuple(verdicts))
+    return Report(visible(" x ".join(names)), pair, tuple(verdicts))
 
 
-def _same_masks(a: Subject, b: Subject) -> Iterator[Finding | None]:
+def _same_masks(a: Subject, b: Subject) -> Results:
     for mode in [mode for mode in modes(a) if mode in modes(b)]:
         for batch in (0, 1, 2, 3, 8, 64, 257, 4097):
             for groups, offset in ((1, 0), (1, batch * 5), (batch or 1, batch * 3)):
@@ -41,7 +41,7 @@ def _same_masks(a: Subject, b: Subject) -> Iterator[Finding | None]:
                     yield equal(case, a.rows(call) * 1.0, b.rows(call) * 1.0, "float32")
 
 
-def _same_values(a: Subject, b: Subject, pair: Info) -> Iterator[Finding | None]:
+def _same_values(a: Subject, b: Subject, pair: Info) -> Results:
     for dtype in pair.dtypes:
         for p in (0.02, 0.1, 0.37, 0.9):
             for mode in [mode for mode in modes(a) if mode in modes(b)]:

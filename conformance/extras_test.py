@@ -14,7 +14,7 @@ def run_without(absent, module):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("absent", ["jsonschema", "ml_dtypes", "rich"])
+@pytest.mark.parametrize("absent", ["allpairspy", "jsonschema", "ml_dtypes", "rich"])
 def test_the_suite_names_its_extra(absent):
     result = run_without(absent, "conformance")
     assert result.stderr == f"{absent} must be installed: pip install 'droppath[conformance]'\n"

@@ -8,7 +8,6 @@ import hashlib
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +45,6 @@ def checks() -> tuple[Check, ...]:
     )
 
 
-def with_vectors(check: Check) -> Check:
-    """Return the check with its clause's vectors run after it."""
-    return replace(check, test=lambda s: chain(check.test(s), results(check.clause, s)))
-
-
 def results(clause: str, subject: Subject) -> Results:
     """Yield the outcome of a clause's vectors whose claims and dtype the subject has."""
     for vector in _vectors():
@@ -71,6 +65,8 @@ def compare(vector: Vector, subject: Subject) -> Finding | None:
     got = np.zeros(()) if got is None else got
     if vector.kind in ("keep", "dropped"):
         got = (got != 0) * 1.0
+    if outcome.stages is not None and got.size == want.size:
+        got = got.reshape(want.shape)
     if vector.absolute is not None and got.shape == want.shape:
         want = np.where(np.abs(got - want) <= vector.absolute, got, want)
     return equal(f"vector {vector.id}", want, got, dtype, vector.steps)

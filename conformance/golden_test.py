@@ -34,14 +34,6 @@ def test_every_vector_is_in_one_check():
     assert {vector.clause for vector in VECTORS} == set(clauses) <= set(NEEDS)
 
 
-def test_a_check_with_vectors_runs_both():
-    (alone,) = [check for check in CHECKS if check.clause == "SCALE-2"]
-    both = verdict_on(golden.with_vectors(alone), SUBJECT)
-    vectors = sum(vector.clause == "SCALE-2" for vector in VECTORS)
-    assert vectors
-    assert both.cases == verdict_on(alone, SUBJECT).cases + vectors
-
-
 @dataclass(frozen=True)
 class Spoiler:
     """Writes into what it is given, once it has answered."""

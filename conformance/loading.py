@@ -5,70 +5,75 @@ Not here: the checks of the clauses, which runner.py runs on what was loaded.
 
 import importlib
 import importlib.util
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from conformance.check import Subject
 from conformance.numerics import FORMATS, sample
-from conformance.protocol import CAPABILITIES, Array, Backend, BrokenAdapter, Call
+from conformance.process import Apart, limit
+from conformance.protocol import CAPABILITIES, Array, Backend, BrokenAdapter, Call, NotTaken
+from conformance.text import one_line, visible
 
 OURS = {"reference": "ml_dtypes", "torch": "torch", "flax": "flax"}  # and what each needs
-SECONDS = 300  # for one check; the slowest of ours takes some ten
 
 
-def load(name: str, **options: Any) -> Backend:
-    """Return the backend of an adapter of the suite, or of "package.module:function".
+def load(name: str, **options: Any) -> Apart:
+    """Return the backend of an adapter of the suite, or of "package.module:function", once tried.
+
+    It runs in a process of its own, which ends with the backend; a script calls this under
+    `if __name__ == "__main__":`, as for any process that Python spawns. options: what the adapter's
+    function takes. Raises what `attempt` raises.
+    """
+    return attempt(name, start(name, **options))
+
+
+def start(name: str, **options: Any) -> Apart:
+    """Return a backend whose process is on its way, not yet tried."""
+    return Apart(partial(make, name, **options))
+
+
+def attempt(name: str, backend: Apart) -> Apart:
+    """Return a backend that keeps to the protocol in some simple calls.
+
+    Raises BrokenAdapter, in one line, if it cannot be had or does not; NotTaken for an option that
+    the adapter does not take.
+    """
+    try:
+        with limit(backend):
+            smoke(backend)
+    except NotTaken:
+        raise
+    except Exception as error:
+        reason = one_line(error)
+        kind = "" if isinstance(error, BrokenAdapter) else f"{type(error).__name__}: "
+        raise BrokenAdapter(f"{visible(name)}: {kind}{reason}") from error
+    return backend
+
+
+def make(name: str, **options: Any) -> Backend:
+    """Return the backend that an adapter's function makes, in this process and untried.
 
     The function is `backend` unless the name ends in another, as in "keras:dropout".
-
-    Raises BrokenAdapter, in one line, if it cannot be had or does not keep to the protocol.
     """
     module, _, function = name.partition(":")
-    try:
-        own = f"conformance.adapters.{module}"
-        path = own if "." not in module and importlib.util.find_spec(own) else module
-        make = getattr(importlib.import_module(path), function or "backend")
-        backend: Backend = make(**options)
-        with deadline():
-            smoke(backend)
-    except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        reason = reason.removeprefix("BrokenAdapter: ")
-        raise BrokenAdapter(f"{name}: {reason}") from error
+    own = f"conformance.adapters.{module}"
+    path = own if "." not in module and importlib.util.find_spec(own) else module
+    found = getattr(importlib.import_module(path), function or "backend")
+    taken = inspect.signature(found).parameters
+    for option in options:
+        if option not in taken and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+            raise NotTaken(f"{name} takes no --{option}")
+    backend: Backend = found(**options)
     return backend
 
 
 def installed() -> list[str]:
     """Return the names of our adapters whose framework is installed."""
     return [name for name, needs in OURS.items() if importlib.util.find_spec(needs)]
-
-
-@contextmanager
-def deadline(checks: int = 1) -> Iterator[None]:
-    """Raise BrokenAdapter in a block that takes longer than so many checks may take.
-
-    Where there is no SIGALRM, it is never raised.
-    """
-    seconds = checks * SECONDS
-    if not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def late(*_: object) -> None:
-        raise BrokenAdapter(f"no answer within {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def smoke(backend: Backend) -> None:

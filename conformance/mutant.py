@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 import droppath
-from conformance.loading import load
+from conformance.loading import make
 from conformance.protocol import Array, Backend, Call, Outcome
 
 Part = Callable[..., Any]
-REFERENCE: Any = load("reference")
+REFERENCE: Any = make("reference")
 TWO_23 = 1 << 23
 
 
@@ -31,7 +31,7 @@ class Mutant:
 
     def backend(self) -> Backend:
         """Return the wrong backend. A part is called as the method is, without self."""
-        mutant = load("reference")
+        mutant = make("reference")
         for method, part in self.parts.items():
             setattr(mutant, method, part)
         return mutant

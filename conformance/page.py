@@ -53,7 +53,7 @@ def _html_row(report: Report) -> str:
         cells.append(
             f'<td><span class="cell {result.split()[0]}" title="{hint}">{mark}</span></td>'
         )
-    return f"<tr><th>{escape(report.info.name)}</th>{''.join(cells)}</tr>"
+    return f"<tr><th>{escape(report.title)}</th>{''.join(cells)}</tr>"
 
 
 def _html_failures(report: Report) -> str:
@@ -67,5 +67,5 @@ def _html_failures(report: Report) -> str:
         for v in failed
     )
     count = f"{len(failed)} clause{'s' if len(failed) > 1 else ''}"
-    summary = f"<summary>{escape(report.info.name)}: {count}</summary>"
+    summary = f"<summary>{escape(report.title)}: {count}</summary>"
     return f"<details open>{summary}<dl>{items}</dl></details>"

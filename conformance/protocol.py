@@ -25,7 +25,10 @@ CAPABILITIES = {
     "axis": "options: axis",
     "scale_by_keep": "options: scale_by_keep",
     "scale_at": "options: scale_at",
-    "model": "op 'model': the masks of a model's layers, from one key: y is [L, B], 1 where kept",
+    "model": "op 'model': the masks of a model's layers: y is [L, B], 1 where kept; from Call.key, "
+    "or from the seed where keyed is not claimed",
+    "unkeyed": "op 'model' also without Call.key where keyed is claimed: from the seed, or from "
+    "the generator as it is",
     "calls": "op 'model': options: calls, how often a forward calls each layer: y is [calls, L, B]",
     "residual": "op 'residual': options['branch'] maps arrays by operators alone",
     "skip": "op 'residual': options: skip; Outcome.ran, in training",
@@ -43,13 +46,22 @@ class BrokenAdapter(Exception):
     """The adapter, not the implementation behind it, does not do what the protocol says."""
 
 
+class NotTaken(ValueError):
+    """An option was given that the adapter's function does not take."""
+
+
 @dataclass(frozen=True)
 class Info:
-    """What is tested: its name and version as the report prints it, and what it claims."""
+    """What is tested: its name and version as the report prints it, and what it claims.
+
+    compiles: whether shapes and dtypes are compiled one by one, eager calls too: then fewer are
+    combined.
+    """
 
     name: str
     claims: frozenset[str] = frozenset()
     dtypes: tuple[str, ...] = ("float32",)
+    compiles: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,11 +76,14 @@ class Call:
     arrays and keys. shards: how many equal contiguous parts the batch is split into; for balanced
     masks they divide the groups.
 
-    Further ops with x: "residual", whose options hold `branch` and perhaps `per_sample`, a list of
-    float64 [B, ...] of `dtype`; where dy is given the branch is linear in x, element by element, so
-    that it is its own vjp. "layers": drop_prob is a list; y[l] is drop_path of x at drop_prob[l]
-    with fold_in(key, l). "mapped": x is [N, B, ...] and key [N, 2]; y[i] is drop_path of x[i] with
-    key[i]. "model": see CAPABILITIES.
+    Further ops with x: "residual", whose options hold `branch`, a function of a module, and perhaps
+    `per_sample`, a list of float64 [B, ...] of `dtype`; where dy is given the branch is linear in
+    x, element by element, so that it is its own vjp. "layers": drop_prob is a list; y[l] is
+    drop_path of x at drop_prob[l] with fold_in(key, l). "mapped": x is [N, B, ...] and key [N, 2];
+    y[i] is drop_path of x[i] with key[i]. "model": drop_prob is a list; see CAPABILITIES.
+    "drop_path_rates" of a list of depths: y holds the rates of all stages in order, and
+    Outcome.stages how many each stage has. The ops of "random" and "schedule" have the arguments of
+    droppath's functions of these names as options.
     """
 
     x: Array = field(default_factory=lambda: np.ones(1))
@@ -93,7 +108,7 @@ class Outcome:
     Each field below is None if the adapter cannot observe it. drew: whether the state of a
     generator outside the call moved. ran: how many rows the branch ran on. built: whether a program
     had to be made for this call. collectives: how many of its program's operations exchange data
-    between devices.
+    between devices. stages: see Call.
     """
 
     y: Array
@@ -105,6 +120,7 @@ class Outcome:
     ran: int | None = None
     built: bool | None = None
     collectives: int | None = None
+    stages: tuple[int, ...] | None = None
 
 
 def as_float64(array: Any) -> Array:

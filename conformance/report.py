@@ -1,6 +1,7 @@
 """Reports for a terminal, as JSON, and as Markdown. Not here: the HTML page (page.py)."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +14,7 @@ import droppath
 from conformance import golden, spec
 from conformance.clauses import AREAS, CHECK_OF, file_of
 from conformance.runner import Report, Verdict
+from conformance.text import visible
 
 FINDINGS_SHOWN = 3  # of one clause
 MARKS = {"pass": "✓", "FAIL": "✗", "known": "k", "not tested": "·"}
@@ -27,7 +29,7 @@ def heading() -> str:
 def print_report(report: Report, console: Console) -> None:
     """Print a line for each area, then each failure with what was wanted and what came."""
     console.print()
-    console.print(Text(report.info.name, "bold"))
+    console.print(Text(report.title, "bold"))
     table = Table(box=None, pad_edge=False, show_header=False)
     for area, verdicts in by_area(report).items():
         table.add_row(area, *_area(verdicts))
@@ -51,7 +53,7 @@ def _area(verdicts: list[Verdict]) -> tuple[str, str]:
     untested = [v.clause for v in verdicts if v.untested]
     tested = sum(not v.untested for v in verdicts)
     if not tested and not failed:
-        return "[dim]not tested[/dim]", f"[dim]no claim of {verdicts[0].untested}[/dim]"
+        return "[dim]not tested[/dim]", f"[dim]{verdicts[0].untested}[/dim]"
     result = f"[red]FAIL[/red] {' '.join(failed)}" if failed else "[green]pass[/green]"
     result += f" [yellow]known[/yellow] {' '.join(known)}" if known else ""
     cases = f"{tested} of {len(verdicts)} clauses, {sum(v.cases for v in verdicts)} cases"
@@ -99,11 +101,19 @@ def to_markdown(reports: Sequence[Report]) -> str:
     lines = [
         f"| implementation | {' | '.join(AREAS)} |",
         "|---" * (len(AREAS) + 1) + "|",
-        *(f"| {r.info.name} | {' | '.join(_cell(r, area) for area in AREAS)} |" for r in reports),
+        *(
+            f"| {plain(r.title)} | {' | '.join(_cell(r, area) for area in AREAS)} |"
+            for r in reports
+        ),
     ]
     return "\n".join(
         [*lines, "", f"✓ pass, · not tested, else the clauses that fail. {heading()}", ""]
     )
+
+
+def plain(text: str) -> str:
+    """Return text that Markdown shows as it is, in a cell of a table too."""
+    return re.sub(r"([\\`*\[\]<>|&~])", r"\\\1", visible(text))
 
 
 def _cell(report: Report, area: str) -> str:
@@ -121,6 +131,7 @@ def to_json(reports: Sequence[Report]) -> str:
             "backend": report.backend,
             "name": report.info.name,
             "claims": sorted(report.info.claims),
+            "complete": report.complete,
             "conforms": report.conforms,
             "verdicts": [asdict(v) | {"result": v.result} for v in report.verdicts],
         }

@@ -9,12 +9,12 @@ from itertools import combinations
 
 import pytest
 
-from conformance import golden
 from conformance.check import Subject
 from conformance.clauses import CHECK_OF
 from conformance.cross import cross_check
 from conformance.loading import installed, load
-from conformance.runner import Verdict, verdict_on
+from conformance.protocol import BrokenAdapter, NotTaken
+from conformance.runner import Verdict, verdict_on, whole
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,10 +28,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @cache
-def subject_of(name: str, device: str | None) -> Subject:
-    """Return the loaded backend; the reference has no device."""
-    backend = load(name, **({"device": device} if device and name != "reference" else {}))
+def loaded(name: str, device: str | None) -> Subject | Exception:
+    """Return the backend, in a process of its own, or why there is none: it is tried only once."""
+    try:
+        backend = load(name, **({"device": device} if device else {}))
+    except (BrokenAdapter, NotTaken) as error:
+        return error
     return Subject(backend, backend.info())
+
+
+def subject_of(name: str, config: pytest.Config) -> Subject:
+    """Return the loaded backend; of those by default, the reference has no device."""
+    named = config.getoption("--backend", None)
+    asked = config.getoption("--device", None) if named or name != "reference" else None
+    subject = loaded(name, asked)
+    if isinstance(subject, Exception):
+        raise subject
+    return subject
 
 
 def told(verdict: Verdict) -> str:
@@ -41,16 +54,16 @@ def told(verdict: Verdict) -> str:
 
 def test_a_backend_keeps_a_clause(backend: str, clause: str, pytestconfig: pytest.Config) -> None:
     """Skipped where the clause's subject is not claimed."""
-    subject = subject_of(backend, pytestconfig.getoption("--device", None))
-    verdict = verdict_on(golden.with_vectors(CHECK_OF[clause]), subject)
+    subject = subject_of(backend, pytestconfig)
+    verdict = verdict_on(whole(CHECK_OF[clause]), subject)
     if verdict.untested:
-        pytest.skip(f"no claim of {verdict.untested}")
+        pytest.skip(verdict.untested)
     assert not verdict.findings, told(verdict)
 
 
 def test_two_backends_agree_bit_for_bit(pair: tuple[str, str], pytestconfig: pytest.Config) -> None:
     """Skipped where one of them takes no key."""
-    subjects = [subject_of(name, pytestconfig.getoption("--device", None)) for name in pair]
+    subjects = [subject_of(name, pytestconfig) for name in pair]
     if not all("keyed" in subject.info.claims for subject in subjects):
         pytest.skip("no claim of keyed")
     report = cross_check(pair, subjects[0].backend, subjects[1].backend)

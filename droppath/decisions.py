@@ -14,8 +14,10 @@ from droppath.arguments import (
     check_batch,
     check_drop_prob,
     check_flags,
+    check_groups,
     check_keep,
     check_mode,
+    check_offset,
     check_one_source,
     check_skip,
     check_source,
@@ -47,12 +49,14 @@ def mask_of_call(
     array([ True,  True,  True])
     """
     check_mode(mode)  # ARG-3
+    check_groups(groups, 0)  # whether it divides the batch is seen where a mask is drawn
+    check_offset(offset, 0)
     check_one_source(key, keep)  # ARG-4
     p = check_drop_prob(drop_prob)  # ARG-1
     check_flags(training=training)
     if keep is not None:
         check_keep(keep.shape, keep.dtype.name, check_batch(batch))
-        return keep
+        return keep  # PURE-3
     if not training or p == 0:  # EVAL-1, EVAL-2: nothing is drawn
         return np.ones(batch, bool)
     check_source(key)  # ARG-5

@@ -28,6 +28,16 @@ def test_a_mask_is_given_or_drawn_or_nothing_is_drawn():
             "key and keep must not both be given: keep is the mask, key draws one",
         ),
         (4, {"keep": KEEP}, "keep must be bool of shape (4,), got bool of (3,)"),
+        (
+            3,
+            {"training": False, "groups": 0},
+            "groups must divide the batch, got groups=0 for batch=0",
+        ),
+        (
+            3,
+            {"training": False, "offset": -1},
+            "offset must be an integer in [0, 2**64 - 1 + 1), got -1",
+        ),
         (3, {"mode": "rows"}, "mode must be one of 'row', 'balanced', 'batch', got 'rows'"),
     ],
 )

@@ -32,8 +32,8 @@ def key(seed: SupportsIndex) -> Words:
 def fold_in(key: ArrayLike, data: Any) -> Words:
     """Return the key made from a key and an integer: the cipher of the counter (0, data).
 
-    Layer l of a model draws, in step t, from fold_in(fold_in(key, t), l) (KEY-7); at its call c > 0
-    in one forward from that key with c + 1 folded in (KEY-8).
+    Layer l of a model draws, in step t, from fold_in(fold_in(key, t), l) (KEY-7, MASK-6); at its
+    call c > 0 in one forward from that key with c + 1 folded in (KEY-8).
 
     key: uint32 [..., 2]. data: an integer in [0, 2**32), or an array of them, that broadcasts with
     key's leading axes. Returns uint32 [..., 2].

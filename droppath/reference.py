@@ -183,8 +183,8 @@ def _residual(
         compute = _compute_type(x)
         with np.errstate(over="ignore", invalid="ignore"):
             kept = taken.astype(compute) + compute(s) * f.astype(compute)  # RES-1
-        # RES-3: of x's dtype; RES-4, RES-5: what a spare row gives is not used
-        y[rows] = np.where(_column(mask[ran], x.ndim, at), kept, taken)
+            # RES-3: of x's dtype; RES-4, RES-5: what a spare row gives is not used
+            y[rows] = np.where(_column(mask[ran], x.ndim, at), kept, taken)
     return y
 
 

@@ -72,7 +72,9 @@ def test_dropped_rows_are_plus_0_whatever_they_held(f, dtype):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_a_product_too_large_is_inf_without_a_warning_and_only_where_kept(dtype):
     big = np.finfo(dtype).max
-    assert drop_path(np.full(3, big), KEEP, 0.5).tolist() == [INF, 0, INF]
+    x = np.full(3, big)
+    assert drop_path(x, KEEP, 0.5).tolist() == [INF, 0, INF]
+    assert drop_path_residual(x, np.positive, KEEP, 0.5).tolist() == [INF, big, INF]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

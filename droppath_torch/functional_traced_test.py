@@ -7,7 +7,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, vmap
 
 import droppath
-from droppath_torch import DropPath, drop_path, functional, keyed
+from droppath_torch import DropPath, drop_path, drop_path_residual, functional, keyed
 from droppath_torch.functional_test import DTYPES, KEY, PATHS, randn, same_bits, want
 
 # torch's forward mode, where it is first used, calls its own deprecated torch.jit.script.
@@ -81,6 +81,32 @@ def test_compiled_values_and_gradients_are_droppaths_to_the_bit(compiled, p):
     for x, y, dy, dx in zip(xs, ys, dys, dxs, strict=True):
         assert same_bits(y, want(x, keep, float(p), axis=1))
         assert same_bits(dx, want(dy, keep, float(p), axis=1))
+
+
+@pytest.mark.parametrize(
+    "key", [KEY.astype(np.float32), np.zeros(3, np.uint32), KEY[None], KEY.astype(np.int64)]
+)
+def test_a_program_refuses_a_key_that_is_not_two_words(key):
+    f = torch.compile(
+        lambda x, key: drop_path(x, 0.37, key=key), fullgraph=True, backend="aot_eager"
+    )
+    assert same_bits(f(randn(6, 2), KEY), drop_path(randn(6, 2), 0.37, key=KEY))
+    with pytest.raises(Exception, match="key must be uint32 of shape"):
+        f(randn(6, 2), key)
+
+
+@pytest.mark.parametrize("p", [np.float64(0.37), np.float32(0.37), np.int64(0), np.array(1.0)])
+@pytest.mark.parametrize("mode", ["row", "balanced"])
+def test_a_program_takes_numbers_of_numpy_as_rates(p, mode):
+    def both(x, p):
+        options = {"key": KEY, "mode": mode}
+        plain = drop_path(x, p, **options)
+        return plain, drop_path_residual(x, torch.tanh, p, **options)
+
+    x = randn(6, 2)
+    for got, eager in zip(torch.compile(both, fullgraph=True)(x, p), both(x, p), strict=True):
+        torch.testing.assert_close(got, eager)
+        assert torch.equal(got == 0, eager == 0)
 
 
 @pytest.mark.parametrize("mode", ["row", "balanced", "batch"])

@@ -20,6 +20,7 @@ from droppath.arguments import (
     check_batch,
     check_drop_prob,
     check_groups,
+    check_key,
     check_mode,
     check_offset,
     check_scalar,
@@ -151,7 +152,8 @@ def as_key(key: Key) -> Tensor:
     """Return the key's two words as int64 (clause ARG-5), data of a compiled program (COMP-2)."""
     if not isinstance(key, Tensor):
         words = key if is_compiling() else as_host_key(key, several=False)
-        return torch.from_numpy(np.asarray(words)).to(torch.int64) & LOW_WORD
+        key = torch.from_numpy(np.asarray(words))
+        check_key(key.shape, dtype_text(key))  # also in a program, which cannot read the words
     check_words(key)
     known = key.tolist() if key.dtype == torch.int64 and is_plain_on_cpu(key) else []
     if not all(0 <= word < WORD for word in known):
@@ -168,6 +170,9 @@ def check_words(key: Tensor) -> None:
 
 def check_rate(drop_prob: Rate, name: str = "drop_prob") -> Rate:
     """Return drop_prob as a float, or a 0-d tensor as it is, whose value stays unread (COMP-3)."""
+    if is_compiling() and isinstance(drop_prob, (np.ndarray, np.generic)):
+        drop_prob = torch.as_tensor(drop_prob)  # Dynamo takes NumPy's numbers for data
+        drop_prob = drop_prob.to(torch.float64) if drop_prob.dtype == torch.int64 else drop_prob
     if not isinstance(drop_prob, Tensor):
         return check_drop_prob(drop_prob, name)
     floating, dtype = drop_prob.is_floating_point(), dtype_text(drop_prob)

@@ -24,7 +24,7 @@ MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's pa
     "droppath/": "numpy droppath",
     "droppath_torch/": f"{SHARED} torch triton droppath_torch",
     "droppath_flax/": f"{SHARED} jax flax droppath_flax",
-    "conformance/": f"numpy ml_dtypes jsonschema rich droppath conformance {BY_NAME}",
+    "conformance/": f"allpairspy numpy ml_dtypes jsonschema rich droppath conformance {BY_NAME}",
     "conformance/pytest_options.py": "pytest",
     "conformance/test_clauses.py": f"pytest droppath conformance {BY_NAME}",
     "conformance/make_golden/": "conformance.make_golden",

@@ -1,9 +1,10 @@
 """droppath_flax behind the protocol, eager or jitted, on one device or on several."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -20,12 +21,20 @@ from droppath_flax import DropPath, DropPathResidual, drop_path, drop_path_resid
 
 CLAIMS = (
     "gradient recompute keyed stateless keep batch balanced axis scale_by_keep scale_at model "
-    "calls residual skip compile scan vmap shard"
+    "unkeyed calls residual skip compile scan vmap shard"
 )
 DEVICES = 8  # the most that the checks ask for
+PROGRAMS = 64  # the most that are held
 
 with suppress(RuntimeError):  # JAX has already counted its devices
     jax.config.update("jax_num_cpu_devices", DEVICES)
+
+# JAX compiles a cond or a checkpoint anew at each eager call: what is alike is read from here.
+CACHE = TemporaryDirectory(prefix="conformance-")
+if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]  # made at run time
+    jax.config.update("jax_compilation_cache_dir", CACHE.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 Function = Any  # of a call's data, giving y and dx; or that compiled
 
@@ -36,7 +45,7 @@ class Flax:
     def __init__(self, device: str | None = None, compiled: bool = False) -> None:
         self.devices = jax.devices(device)
         self.compiled = compiled
-        self.program: tuple[str, Any] = "", None  # the last one, and which calls it is for
+        self.programs: dict[str, Any] = {}  # by what is alike in the calls that each is for
         self.traced = 0
         self.ran: list[int] = []
 
@@ -46,7 +55,8 @@ class Flax:
         name = f"droppath_flax {droppath.__version__}, jax {jax.__version__}, {how}"
         claims = {*CLAIMS.split(), *(["collectives"] if len(self.devices) >= DEVICES else [])}
         dtypes = ("float64", "float32", "float16", "bfloat16")
-        return Info(f"{name}, {self.devices[0].platform}", frozenset(claims), dtypes)
+        name = f"{name}, {self.devices[0].platform}"
+        return Info(name, frozenset(claims), dtypes, compiles=True)
 
     def run(self, call: Call) -> Outcome:
         """Return the outcome of one call."""
@@ -59,15 +69,15 @@ class Flax:
                 return Outcome(self._model(call))
             f, x, arrays = self._function(call), *self._arrays(call)
             if call.compiled or self.compiled or call.op == "layers" or call.shards > 1:
-                f = self._compiled(call, f)
+                f = self._compiled(call, f, x, *arrays)
             if call.shards > 1:
-                f = f.lower(x, *arrays).compile()
                 exchanges = collectives(f.as_text()).total()
             y, dx = f(x, *arrays)
-            jax.effects_barrier()
+            if counts(call):
+                jax.effects_barrier()
         outcome = outcome_from(y, dx, x, drew=False)
-        built = self.traced > traced
-        return replace(outcome, ran=sum(self.ran), built=built, collectives=exchanges)
+        ran = sum(self.ran) if counts(call) else None
+        return replace(outcome, ran=ran, built=self.traced > traced, collectives=exchanges)
 
     def _arrays(self, call: Call) -> tuple[jax.Array, tuple[Any, ...]]:
         """Return x, and dy, per_sample, key, keep and rates: what of a call is data."""
@@ -77,31 +87,37 @@ class Flax:
         rates = jnp.asarray(call.drop_prob) if call.op == "layers" else None
 
         def spread(array: np.ndarray, axis: int) -> jax.Array:
-            on_one = jnp.asarray(array, call.dtype)
+            typed = array.astype(jnp.dtype(call.dtype))  # by NumPy, which compiles nothing
             if call.shards == 1:
-                return on_one
+                return jax.device_put(typed)
             mesh = Mesh(np.array(self.devices[: call.shards]), ("batch",))
-            spec = PartitionSpec(*[None] * axis, "batch")
-            return jax.device_put(on_one, NamedSharding(mesh, spec))
+            spec = PartitionSpec(*[None] * (axis % array.ndim), "batch")
+            return jax.device_put(typed, NamedSharding(mesh, spec))
 
         dy = None if call.dy is None else spread(call.dy, axis)
         per_sample = [spread(argument, 0) for argument in call.options.get("per_sample", ())]
         return spread(call.x, axis), (dy, per_sample, key, call.keep, rates)
 
-    def _compiled(self, call: Call, f: Function) -> Any:
-        """Return f compiled, or the last program, if its call was alike in all but data."""
+    def _compiled(self, call: Call, f: Function, *arrays: Any) -> Any:
+        """Return f compiled, or a program that is there if its call was alike in all but data."""
         options = {k: v for k, v in call.options.items() if k != "per_sample"}
         rate = None if call.op == "layers" else call.drop_prob
         how = call.training, call.recompute, call.shards, call.dy is None
-        alike = repr((call.op, rate, *how, options))
-        if self.program[0] != alike:
+        shapes = jax.tree.map(np.shape, arrays) if call.shards > 1 else ()
+        alike = repr((call.op, rate, *how, options, shapes, call.dtype))
+        program = self.programs.pop(alike, None)
+        if program is None:
 
             def noted(*arrays: Any) -> Any:
                 self.traced += 1
                 return f(*arrays)
 
-            self.program = alike, jax.jit(noted)
-        return self.program[1]
+            program = jax.jit(noted)
+            program = program.lower(*arrays).compile() if call.shards > 1 else program
+        self.programs[alike] = program  # the last of them
+        if len(self.programs) > PROGRAMS:
+            del self.programs[next(iter(self.programs))]
+        return program
 
     def _function(self, call: Call) -> Function:
         """Return the function of a call's data that gives y and dx."""
@@ -138,7 +154,7 @@ class Flax:
     def _noted(self, call: Call) -> Callable[..., jax.Array]:
         """Return the branch, which notes how many rows it ran on when it runs, not when traced."""
         branch, axis = call.options["branch"], call.options.get("axis", 0)
-        if call.dy is not None or call.shards > 1:
+        if not counts(call):
             return branch
 
         def noted(x: jax.Array, *per_sample: jax.Array) -> jax.Array:
@@ -157,13 +173,19 @@ class Flax:
             )
         )
         x = jnp.ones(call.x.shape)
-        with keyed(model, call.key):
+        key = droppath.key(call.seed) if call.key is None and call.seed is not None else call.key
+        with nullcontext() if key is None else keyed(model, key):
             ys = [
                 [layer(x) - i % 2 for i, layer in enumerate(model.layers)]
                 for _ in range(call.options.get("calls", 1))
             ]
         masks = (np.asarray(ys)[..., 0] != 0) * 1.0
         return masks if "calls" in call.options else masks[0]
+
+
+def counts(call: Call) -> bool:
+    """Return whether the rows that run are counted: by a callback, which JAX compiles each time."""
+    return "skip" in call.options and call.dy is None and call.shards == 1
 
 
 def scanned(x: jax.Array, key: jax.Array, rates: jax.Array) -> jax.Array:

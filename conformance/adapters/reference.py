@@ -24,8 +24,8 @@ from droppath.decisions import mask_of_call, rows_that_run
 DRAWS = ("mode", "groups", "offset")
 APPLIES = ("scale_by_keep", "scale_at", "axis")
 CLAIMS = (
-    "gradient keyed stateless keep batch balanced axis scale_by_keep scale_at model calls residual "
-    "skip scan vmap shard random schedule"
+    "gradient keyed stateless keep batch balanced axis scale_by_keep scale_at model unkeyed "
+    "calls residual skip scan vmap shard random schedule"
 )
 
 
@@ -41,13 +41,18 @@ class Reference:
         """Return the outcome of one call."""
         if call.shards > 1:
             return joined([self.run(part) for part in parts(call)], call.options.get("axis", 0))
+        if call.op == "drop_path_rates" and np.ndim(call.options["depth"]):
+            stages = self.compute(call)
+            flat = np.array([p for stage in stages for p in stage], np.float64)
+            return Outcome(flat, stages=tuple(map(len, stages)))
         if call.op not in ("drop_path", "residual"):
             return Outcome(np.asarray(self.compute(call), np.float64))
         dtype = np.dtype(getattr(ml_dtypes, call.dtype, call.dtype))
         x, ran = call.x.astype(dtype), list[int]()
         keep = self.draw(call, x)
-        y = self.forward(self.counted(call, ran), x, keep)
-        dx = None if call.dy is None else self.backward(call, call.dy.astype(dtype), keep)
+        with np.errstate(over="ignore", invalid="ignore"):  # branches that overflow are asked for
+            y = self.forward(self.counted(call, ran), x, keep)
+            dx = None if call.dy is None else self.backward(call, call.dy.astype(dtype), keep)
         return replace(outcome_from(y, dx, x, drew=False), ran=sum(ran))
 
     def counted(self, call: Call, ran: list[int]) -> Call:
@@ -93,7 +98,10 @@ class Reference:
             return np.stack([self.run(each).y for each in alone(call)])
         if call.op != "model":
             return getattr(droppath, call.op)(**call.options)
-        keys = droppath.split(call.key, len(call.drop_prob))
+        if call.key is None and call.seed is None:  # ARG-5
+            return [mask_of_call(len(call.x), p) for p in call.drop_prob]
+        key = droppath.key(call.seed or 0) if call.key is None else call.key
+        keys = droppath.split(key, len(call.drop_prob))
         if "calls" not in call.options:
             return masks(keys, call)
         later = range(1, call.options["calls"])

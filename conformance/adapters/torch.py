@@ -1,6 +1,7 @@
 """droppath_torch behind the protocol, eager or compiled, on any device."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,8 +16,8 @@ from conformance.protocol import Backend, Call, Info, Outcome, counting, joined,
 from droppath_torch import DropPath, DropPathResidual, drop_path, drop_path_residual, keyed
 
 CLAIMS = (
-    "gradient recompute keyed keep batch balanced axis scale_by_keep scale_at model calls residual "
-    "skip compile scan vmap shard"
+    "gradient recompute keyed keep batch balanced axis scale_by_keep scale_at model unkeyed "
+    "calls residual skip compile scan vmap shard"
 )
 
 Function = Callable[..., torch.Tensor]
@@ -52,7 +53,8 @@ class Torch:
         how = "compiled" if self.compiled else "eager"
         name = f"droppath_torch {droppath.__version__}, torch {torch.__version__}"
         dtypes = ("float64", "float32", "float16", "bfloat16")
-        return Info(f"{name}, {how}, {self.device}", frozenset(CLAIMS.split()), dtypes)
+        name = f"{name}, {how}, {self.device}"
+        return Info(name, frozenset(CLAIMS.split()), dtypes, compiles=self.compiled)
 
     def run(self, call: Call) -> Outcome:
         """Return the outcome of one call."""
@@ -77,7 +79,8 @@ class Torch:
             )
         f = (self.programs if call.compiled or self.compiled else self.eager)[call.op]
         options: dict[str, Any] = {"key": call.key, "keep": call.keep, **call.options}
-        options["key"] = self._words(call.key) if call.compiled else call.key
+        if call.compiled and call.key is not None:
+            options["key"] = self._words(call.key)
         if isinstance(call.keep, np.ndarray):
             options["keep"] = torch.from_numpy(call.keep)
         arguments = [x, call.drop_prob, call.training]
@@ -99,7 +102,9 @@ class Torch:
         """Return the masks of a stack of both modules, [L, B], all from call.key."""
         stack = Stack(call.drop_prob, call.options.get("calls", 1))
         x = torch.ones(call.x.shape, device=self.device)
-        with keyed(stack, call.key):
+        if call.seed is not None:
+            torch.manual_seed(call.seed)
+        with nullcontext() if call.key is None else keyed(stack, call.key):
             ys = stack(x)
         masks = np.stack([to_numpy(y)[:, 0] != 0 for y in ys]) * 1.0
         if "calls" not in call.options:

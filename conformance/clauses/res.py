@@ -1,224 +1,283 @@
 """RES: x + drop_path(branch(x)) as one operation, and the rows that its branch runs on."""
 
 from dataclasses import replace
+from functools import partial
+from itertools import chain, cycle
 from typing import Any
 
 import numpy as np
 
 from conformance.blocks import (
     BLOCK,
+    BLOCK_OF_AXIS,
+    at_rows,
+    axes,
+    axis_options,
     block,
+    block_mask,
+    block_sum,
+    by_row,
+    powers,
     residual_mask,
     residual_steps,
     same_block,
     same_call,
+    spoiled,
     with_claimed,
+    with_options,
 )
-from conformance.calls import RATES, gradient, minus_half, mode_options, modes, threshold
-from conformance.check import Finding, Results, Subject, check, equal, holds, refusal, refuses
-from conformance.numerics import compute_type, product, sample
-from conformance.protocol import Array, Call
+from conformance.branches import (
+    given,
+    in_float16,
+    in_float32,
+    in_float64,
+    scaled_by_column,
+    scaled_by_first,
+    scaled_twice,
+)
+from conformance.calls import KEY, gradient, modes
+from conformance.check import (
+    Finding,
+    Results,
+    Subject,
+    Untold,
+    check,
+    equal,
+    holds,
+    refusal,
+    refuses,
+    told,
+)
+from conformance.looks import axis_dtypes, looks, of_each_mode, of_each_setting
+from conformance.numerics import product
+from conformance.protocol import Array, Call, Outcome
+from conformance.skips import drawn_and_given, must_run, number_is_static, rows_kept, rows_run
+
+# Every pair of two of them stands in a block, as x and f: 64 pairs in 160 elements.
+ODD = np.array([0.0, -0.0, 1.0, -1.5, np.inf, -np.inf, np.nan, 60000.0])
 
 
-def not_finite(x: Any) -> Any:
-    """Return a branch's output that overflows everywhere."""
-    return x * float("inf") + float("inf")
+def odd_values(subject: Subject, mode: str, dtype: str, training: bool = True) -> Call:
+    """Return a residual call whose x and f are zeros, NaN and infinities, in all pairs."""
+    i = np.arange(np.prod(BLOCK)).reshape(BLOCK)
+    x, f = (product(ODD[part % 8], 1.0, dtype) for part in (i, i // 8))
+    call = block(0.37, mode, dtype=dtype, branch=given, per_sample=[f])
+    return replace(call, x=x, dy=None, training=training)
 
 
-def residual(
-    subject: Subject, branch: Any, p: float, dtype: str, mode: str
-) -> tuple[Array, Array, Array]:
-    """Return x, its mask and y of a residual block."""
-    options = {"branch": branch, **mode_options(mode)}
-    call = Call(sample(BLOCK, dtype), p, dtype, "residual", options=options)
-    return call.x, residual_mask(subject, call), subject.run(call).y
-
-
-def rowwise(subject: Subject) -> list[str]:
-    """Return the claimed modes in which some rows are kept and others dropped."""
-    return [mode for mode in modes(subject) if mode != "batch"]
+def dense(call: Call) -> Call:
+    """Return the call without its dy."""
+    return replace(call, dy=None)
 
 
 @check("RES-1", needs=("residual",))
 def kept_residuals(subject: Subject) -> Results:
-    for mode in rowwise(subject):
-        for p in RATES if mode == "row" else RATES[2:3]:
-            for dtype in subject.info.dtypes:
-                x, keep, y = residual(subject, minus_half, p, dtype, mode)
-                s = product(np.ones(()), 1 / (1 - p), compute_type(dtype))
-                want = np.where(keep, product(x - s * (0.5 * x), 1.0, dtype), x)
-                yield equal(f"{mode}, p={p}, {dtype}", want, y, dtype, residual_steps(dtype))
+    decisions = set()
+    for case, call in looks(subject):
+        (w,), keep = call.options["per_sample"], block_mask(subject, call)
+        if call.options.get("mode") == "batch" and call.keep is None and 0.1 < call.drop_prob < 1:
+            decisions.add(bool(keep.any()))
+            yield holds(f"{case}, one decision", bool(keep.all() or not keep.any()), "one", "two")
+        want, y = block_sum(call, call.x, call.x * w, keep), subject.run(dense(call)).y
+        yield at_rows(case, keep, want, y, call.dtype, residual_steps(call.dtype))
+    if decisions:
+        yield holds("batch", len(decisions) == 2, "blocks kept and dropped", "one of them")
+    yield from sums_of_odd_values(subject, kept=True)
+    yield from cancelled(subject)
+
+
+def sums_of_odd_values(subject: Subject, kept: bool) -> Results:
+    """Compare the kept or the dropped rows of blocks of zeros, NaN and infinities."""
+    for mode in modes(subject):
+        for dtype in subject.info.dtypes:
+            for training in (True, False) if kept else (True,):
+                call = odd_values(subject, mode, dtype, training)
+                keep = block_mask(subject, call) if training else np.ones(BLOCK, bool)
+                want = block_sum(call, call.x, call.options["per_sample"][0], keep)
+                case = f"{mode}, {dtype}, training={training}, zeros, NaN and infinities"
+                steps, y = residual_steps(dtype) if kept else 0, subject.run(call).y
+                yield at_rows(case, keep == kept, want, y, dtype, steps)
+
+
+def cancelled(subject: Subject) -> Results:
+    """Compare sums that are small beside both terms, where the terms are known to the last bit."""
     for dtype in subject.info.dtypes:
-        x = sample(BLOCK, dtype)
-        options = {"branch": minus_half}
-        y = subject.run(Call(x, 0.37, dtype, "residual", training=False, options=options)).y
-        yield equal(f"evaluation, {dtype}", x * 0.5, y, dtype)
+        call = block(0.36, "row", dtype=dtype, branch=given)  # s is 1/0.64, f of x nearly -1/s
+        exact = dtype in ("float32", "float64")
+        p, by = (0.5, -0.5) if exact else (0.36, -0.65625)
+        f = product(call.x, by, dtype)
+        call = replace(with_options(call, per_sample=[f]), drop_prob=p, dy=None)
+        keep = block_mask(subject, call)
+        want, y = block_sum(call, call.x, f, keep), subject.run(call).y
+        yield from same_block(f"s f cancels x, {dtype}", keep, want, y, dtype)
 
 
 @check("RES-2", needs=("residual",))
 def dropped_residuals(subject: Subject) -> Results:
-    for mode in rowwise(subject):
-        for p in (0.37, 1.0):
-            for dtype in subject.info.dtypes:
-                with np.errstate(invalid="ignore"):
-                    x, keep, y = residual(subject, not_finite, p, dtype, mode)
-                dropped, case = ~keep, f"{mode}, p={p}, {dtype}"
-                yield holds(case, bool(dropped.any()), "some row dropped", "none")
-                yield equal(case, x[dropped], y[dropped], dtype)
+    for (case, call), unused in zip(looks(subject), cycle((np.inf, np.nan)), strict=False):
+        keep = block_mask(subject, call)
+        if call.training and not keep.all():
+            with np.errstate(invalid="ignore"):
+                y = subject.run(dense(spoiled(call, keep, unused))).y
+            yield at_rows(f"{case}, f of {unused}", ~keep, call.x, y, call.dtype)
+    yield from sums_of_odd_values(subject, kept=False)
 
 
 @check("RES-3", needs=("residual",))
 def stream_keeps_its_dtype(subject: Subject) -> Results:
-    for dtype in subject.info.dtypes:
-        call = Call(sample(BLOCK, dtype), 0.37, dtype, "residual", options={"branch": minus_half})
-        got = subject.run(call).dtype
-        yield holds(dtype, got == dtype, dtype, got)
+    for case, call in chain(of_each_mode(subject), of_each_setting(subject)):
+        outcome = subject.run(with_claimed(subject, call))
+        yield of_dtype(case, outcome, call.dtype)
+    for mode in modes(subject):
+        for dtype in subject.info.dtypes if mode == "row" else subject.info.dtypes[-1:]:
+            for branch in (in_float64, in_float32, in_float16):
+                for training in (True, False) if mode == "row" else (True,):
+                    yield from sums_of_another_dtype(subject, mode, dtype, branch, training)
+
+
+def sums_of_another_dtype(
+    subject: Subject, mode: str, dtype: str, branch: Any, training: bool
+) -> Results:
+    """Compare a block whose branch returns another dtype, that holds its numbers exactly."""
+    call = replace(block(0.37, mode, dtype=dtype, branch=branch), dy=None, training=training)
+    call = replace(call, x=np.exp2(call.x.round()))
+    keep, outcome = block_mask(subject, call), subject.run(call)
+    case = f"{mode}, {dtype}, training={training}, {branch.__name__}"
+    yield of_dtype(case, outcome, dtype)
+    want = block_sum(call, call.x, call.x * call.options["per_sample"][0], keep)
+    yield from same_block(case, keep, want, outcome.y, dtype)
+
+
+def of_dtype(case: str, outcome: Outcome, dtype: str) -> Finding | None:
+    """Return a finding unless y, and dx where there is one, are of the dtype of x."""
+    got = {outcome.dtype, outcome.dx_dtype or dtype}
+    return holds(case, got == {dtype}, dtype, sorted(got))
 
 
 @check("RES-4", needs=("residual", "skip"))
 def runs_what_it_must(subject: Subject) -> Results:
+    static = "balanced" in subject.info.claims and number_is_static(subject)
+    for case, call, groups in drawn_and_given(subject):
+        kept, rows = rows_kept(subject, call), len(by_row(call, call.x))
+        can = not refusal(subject, with_options(dense(call), skip=True))
+        must = must_run(call, kept, rows, groups, static) if can else (rows,)
+        case = f"{case}, p={call.drop_prob}, {kept} of {rows} kept"
+        # a given mask that a program cannot read may keep too many rows: it may run all, unasked
+        unasked = (*must, rows) if static and call.keep is not None else must
+        yield ran(subject, f"{case}, skip=None", with_options(call, skip=None), *unasked)
+        if can:
+            yield ran(subject, f"{case}, skip=True", with_options(call, skip=True), *must)
+        yield ran(subject, f"{case}, skip=False", with_options(call, skip=False), rows)
     if "balanced" in subject.info.claims:
-        yield from runs_the_kept_or_the_capacity(subject)
         yield from spare_rows_leave_no_trace(subject)
-    for mode in [mode for mode in modes(subject) if mode != "balanced"]:
-        for seed in range(4):
-            call = replace(block(0.6, mode, (4, 5), skip=True), seed=seed)
-            kept = rows_kept(subject, call)
-            can = not refusal(subject, call)
-            must = (max(kept, 1) if mode == "row" else kept) if can else 4
-            for skip in (True, None) if can else (None,):
-                case = f"{mode}, seed={seed}, {kept} of 4 kept, skip={skip}"
-                yield ran(subject, case, skipping(call, skip), must)
-    call = replace(block(0.37, "row", (4, 5)), training=False)
-    yield ran(subject, "evaluation", call, 4)
 
 
-def runs_the_kept_or_the_capacity(subject: Subject) -> Results:
-    """Hold balanced mode to one of RES-4's two numbers of rows: the same one in every case."""
-    layouts = ((1, 1, 0.9), (32, 8, 0.37), (33, 1, 0.1), (16, 2, 0.6))
-    probe = block(0.37, "balanced", (32, 5), groups=8)  # 8 groups of 4, of which 2 or 3 are kept
-    probes = [replace(probe, seed=seed) for seed in range(8)]  # all 3 in each: 0.52^64
-    static = any(rows_run(subject, call) != rows_kept(subject, call) for call in probes)
-    for batch, groups, p in layouts:
-        capacity = batch - groups * (batch // groups * threshold(p) >> 23)
-        for seed in range(3):
-            call = replace(block(p, "balanced", (batch, 5), groups=groups), seed=seed)
-            kept = rows_kept(subject, call)
-            case = f"B={batch}, groups={groups}, seed={seed}, {kept} kept"
-            must = capacity if static else max(kept, 1)
-            for skip in (None, True):
-                yield ran(subject, f"{case}, skip={skip}", skipping(call, skip), must)
-            yield ran(subject, f"{case}, skip=False", skipping(call, False), batch)
-        case, at_0 = f"B={batch}, groups={groups}", block(0.0, "balanced", (batch, 5))
-        yield ran(subject, case, skipping(at_0, True), batch)
-        at_1 = block(1.0, "balanced", (batch, 5), groups=groups)
-        yield ran(subject, case, skipping(at_1, True), *((0, groups) if static else (1,)))
-
-
-def rows_kept(subject: Subject, call: Call) -> int:
-    """Return how many rows a block keeps, as it shows where nothing is skipped."""
-    return int(residual_mask(subject, call, skip=False)[:, 0].sum())
-
-
-def rows_run(subject: Subject, call: Call) -> int | None:
-    """Return how many rows the branch ran on."""
-    return subject.run(replace(call, dy=None)).ran
-
-
-def skipping(call: Call, skip: bool | None) -> Call:
-    """Return a block's call with this skip."""
-    return replace(call, options={**call.options, "skip": skip})
-
-
-def ran(subject: Subject, case: str, call: Call, *rows: int) -> Finding | None:
+def ran(subject: Subject, case: str, call: Call, *rows: int) -> Finding | Untold | None:
     """Return a finding unless the branch ran on one of so many rows."""
-    got, want = rows_run(subject, call), " or ".join(map(str, rows))
-    return holds(f"{case}, p={call.drop_prob}", got in rows, f"{want} rows run", got)
+    want = " or ".join(map(str, rows))
+    return told(
+        "ran",
+        rows_run(subject, call),
+        lambda got: holds(case, got in rows, f"{want} rows run", got),
+    )
 
 
 def spare_rows_leave_no_trace(subject: Subject) -> Results:
     for dtype in subject.info.dtypes:
         for skip in (None, False):
-            call = skipping(block(0.37, "balanced", dtype=dtype, groups=8), skip)
+            call = with_options(block(0.37, "balanced", dtype=dtype, groups=8), skip=skip)
             keep = residual_mask(subject, call)
-            w = np.where(keep[:, :1], call.options["per_sample"][0], np.nan)
-            want, outcome = subject.run(replace(call, dy=None)).y, subject.run(replaced(call, w))
+            want, outcome = (
+                subject.run(dense(call)).y,
+                subject.run(spoiled(dense(call), keep, np.nan)),
+            )
             spare = (outcome.ran or 0) - int(keep[:, 0].sum())
             if skip is False:
-                yield holds(dtype, spare > 0, "some spare row", spare)
+                got = None if outcome.ran is None else spare
+                yield told("ran", got, partial(spares, dtype))
             yield equal(f"NaN in {spare} spare rows, {dtype}", want, outcome.y, dtype)
 
 
-def replaced(call: Call, w: Array) -> Call:
-    """Return a block's call with another factor for each sample."""
-    return replace(call, dy=None, options={**call.options, "per_sample": [w]})
+def spares(case: str, count: int) -> Finding | None:
+    """Return a finding unless there are spare rows."""
+    return holds(case, count > 0, "some spare row", count)
 
 
 @check("RES-5", needs=("residual", "skip"))
 def skipping_changes_nothing(subject: Subject) -> Results:
-    layouts = ((32, 2, 0.0), (32, 2, 0.37), (32, 2, 1.0), (1, 3, 0.37), (5, 5, 0.6), (33, 4, 0.05))
-    for mode in modes(subject):
-        skip = True if mode == "balanced" else None
-        for i, (batch, rank, p) in enumerate(layouts):
-            dtype = subject.info.dtypes[i % len(subject.info.dtypes)]
-            call = replace(block(p, mode, (batch, 5, 2, 1, 2)[:rank], dtype), seed=batch)
-            call = with_claimed(subject, call)
-            dense, some = (
-                replace(call, options={**call.options, "skip": how}) for how in (False, skip)
-            )
-            case = f"{mode}, B={batch}, rank {rank}, p={p}, {dtype}"
-            yield from same_call(subject, case, dense, some)
+    for case, call in looks(subject):
+        skip = True if call.options.get("mode") == "balanced" and call.keep is None else None
+        one = with_claimed(subject, call)
+        pair = [with_options(one, skip=how) for how in (False, skip)]
+        yield from same_call(subject, case, *pair)
+    if "balanced" in subject.info.claims:
+        for first in (64, 2**32 + 64):
+            call = with_claimed(subject, block(0.37, "balanced", groups=8, offset=first))
+            pair = [with_options(call, skip=how) for how in (False, True)]
+            yield from same_call(subject, f"offset={first}", *pair)
 
 
 @check("RES-6", needs=("residual",))
 def arguments_follow_their_rows(subject: Subject) -> Results:
-    axes = (0, 1) if "axis" in subject.info.claims else (0,)
     for mode in modes(subject):
-        for axis, dtype in [(0, d) for d in subject.info.dtypes] + [
-            (a, "float32") for a in axes[1:]
+        for axis, dtype in [
+            *((0, dtype) for dtype in subject.info.dtypes),
+            *((axis, axis_dtypes(subject)[mode]) for axis in axes(subject)[1:]),
         ]:
-            call = block(0.37, mode, dtype=dtype, branch=scaled_twice)
-            (w,), x = call.options["per_sample"], call.x
-            v = np.exp2(np.arange(x.size) % 3.0).reshape(x.shape)
-            options = {**call.options, "per_sample": [w, v], **({"axis": 1} if axis else {})}
-            x = np.stack([x, -x]) if axis else x
-            call = replace(call, x=x, dy=None, options=options)
-            keep, s = residual_mask(subject, call), 1 / (1 - call.drop_prob)
-            want = np.where(keep, product(x + s * (x * w * v), 1.0, dtype), x)
-            case = f"{mode}, axis={axis}, {dtype}"
-            yield from same_block(case, keep, want, subject.run(call).y, dtype)
-        for batch in (1, 31, 33):
-            call = replaced(block(0.37, mode), np.ones((batch, 1)))
-            yield refuses(subject, f"{mode}, an argument of {batch} rows for 32", call)
+            for training in (True, False):
+                call = block(0.37, mode, BLOCK_OF_AXIS[axis], dtype, **axis_options(axis))
+                (w,), v = call.options["per_sample"], powers(160, KEY[::-1]).reshape(BLOCK)
+                call = with_options(dense(call), branch=scaled_twice, per_sample=[w, v])
+                call = replace(call, training=training)
+                keep = block_mask(subject, call)
+                want = block_sum(call, call.x, call.x * w * v, keep)
+                case = f"{mode}, axis={axis}, {dtype}, training={training}"
+                yield from same_block(case, keep, want, subject.run(call).y, dtype)
+        for rows in (0, 1, 31, 33, 64):
+            for training in (True, False):
+                call = with_options(dense(block(0.37, mode)), per_sample=[np.ones((rows, 1))])
+                case = f"{mode}, training={training}, an argument of {rows} rows for 32"
+                yield refuses(subject, case, replace(call, training=training))
+    yield from arguments_of_other_ranks(subject)
 
 
-def scaled_twice(x: Any, w: Any, v: Any) -> Any:
-    """Return a branch's output with two factors for each sample."""
-    return x * w * v
+def arguments_of_other_ranks(subject: Subject) -> Results:
+    """Compare blocks whose arguments have fewer and more axes than x."""
+    for mode in modes(subject):
+        call, w = dense(block(0.37, mode)), powers(32 * 10)
+        for shape in ((32,), (32, 5, 2)):
+            v = w[: np.prod(shape)].reshape(shape)
+            call = with_options(call, branch=scaled_by_first if v.ndim > 2 else scaled_by_column)
+            call = with_options(call, per_sample=[v])
+            keep = block_mask(subject, call)
+            f = call.x * (v[:, :, 0] if v.ndim > 2 else v[:, None])
+            want, case = block_sum(call, call.x, f, keep), f"{mode}, an argument of shape {shape}"
+            yield from same_block(case, keep, want, subject.run(call).y, call.dtype)
 
 
 @check("RES-7", needs=("residual", "gradient"))
 def gradient_of_a_block(subject: Subject) -> Results:
+    for case, call in looks(subject):
+        keep = block_mask(subject, call)
+        yield from gradient_of(subject, case, call, keep, np.inf)
+        if "skip" in subject.info.claims:
+            call = with_options(call, skip=False)
+            yield from gradient_of(subject, f"{case}, skip=False", call, keep, np.nan)
     for mode in modes(subject):
         for dtype in subject.info.dtypes:
-            yield from unused_is_unfelt(subject, 0.37, mode, dtype, np.inf)
-        for p in (0.9, 1.0):
-            yield from unused_is_unfelt(subject, p, mode, subject.info.dtypes[-1], np.nan)
+            for training in (True, False):
+                call = replace(block(0.37, mode, dtype=dtype), training=training)
+                dy = product(np.resize(ODD, BLOCK), 1.0, dtype)
+                keep, case = block_mask(subject, call), f"{mode}, {dtype}, training={training}"
+                case = f"{case}, zeros, NaN and infinities in dy"
+                yield from gradient_of(subject, case, replace(call, dy=dy), keep, np.nan)
 
 
-def unused_is_unfelt(subject: Subject, p: float, mode: str, dtype: str, unused: float) -> Results:
-    """Compare dx where the branch's factor is `unused` on dropped rows, with and without skip."""
-    call = block(p, mode, dtype=dtype)
-    keep = residual_mask(subject, call)
-    w, dy = call.options["per_sample"][0], sample(call.x.shape, dtype, first=9000)
-    want = product(dy + (w * dy / (1 - p) if p < 1 else 0.0), 1.0, dtype)
-    given = {**call.options, "per_sample": [np.where(keep[:, :1], w, unused)]}
-    for skip in ({}, {"skip": False}) if "skip" in subject.info.claims else ({},):
-        with np.errstate(invalid="ignore"):
-            dx = gradient(subject, replace(call, dy=dy, options={**given, **skip}))
-        case = f"{mode}, p={p}, {dtype}, {skip}"
-        if dx.shape != dy.shape:
-            yield equal(case, dy, dx, dtype)
-            continue
-        yield equal(f"{case}, dropped rows", dy[~keep], dx[~keep], dtype)
-        yield equal(f"{case}, kept rows", want[keep], dx[keep], dtype, 2)
+def gradient_of(subject: Subject, case: str, call: Call, keep: Array, unused: float) -> Results:
+    """Compare dx of the branch `scaled`, whose J is `unused` on rows that training drops."""
+    (w,), dy = call.options["per_sample"], np.zeros(()) if call.dy is None else call.dy
+    want, dtype = block_sum(call, dy, w * dy, keep), call.dtype
+    with np.errstate(over="ignore", invalid="ignore"):
+        dx = gradient(subject, spoiled(call, keep, unused) if call.training else call)
+    yield at_rows(f"{case}, dropped rows", ~keep, want + 0.0, dx + 0.0, dtype)  # -0 + 0 is 0
+    yield at_rows(f"{case}, kept rows", keep, want, dx, dtype, 2)
