@@ -22,11 +22,15 @@ DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
 class Keras:
-    """Calls make(drop_prob, ndim, dtype); `seed` seeds Keras, and so the layers made after it."""
+    """Calls make(drop_prob, ndim, dtype); `seed` seeds Keras, and so the layers made after it.
+
+    A layer is made once after each seed, since making it draws the seed of its own generator.
+    """
 
     def __init__(self, name: str, make: Callable[[Any, int, str | None], Any]) -> None:
         self.name = f"keras {version('keras')} {name}, jax {jax.__version__}"
         self.make = make
+        self.layers: dict[str, Any] = {}
 
     def info(self) -> Info:
         """Return the claims of a Keras layer."""
@@ -39,8 +43,11 @@ class Keras:
         with jax.enable_x64(True):
             if call.seed is not None:
                 keras.utils.set_random_seed(call.seed)
+                self.layers.clear()
             x = jnp.asarray(call.x, call.dtype)
-            layer = self.make(call.drop_prob, x.ndim, call.dtype if call.dtype in DTYPES else None)
+            given = call.drop_prob, x.ndim, call.dtype if call.dtype in DTYPES else None
+            layer = self.layers.get(repr(given)) or self.make(*given)
+            self.layers[repr(given)] = layer
             before = states(layer)
             dx = None
             if call.dy is None:
