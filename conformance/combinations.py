@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from conformance.check import Finding, Results, Subject
 from conformance.covering import Row
 from conformance.exact import Judgements, judged, serves
-from conformance.factors import is_defined, rows, values
+from conformance.factors import is_defined, plain, rows
 
 FEW = 3  # rows that are made plain for a clause: of the same factors, one is told
 
@@ -58,11 +58,6 @@ def minimal(clause: str, subject: Subject, row: Row) -> tuple[Row, Finding]:
             still = _finding(clause, judged(subject, plainer))
             row, found = (plainer, still) if still else (row, found)
     return row, found or Finding("not again", "the same outcome twice", "another one")
-
-
-def plain(subject: Subject) -> Row:
-    """Return the plain row of a subject."""
-    return {factor: found[0] for factor, found in values(subject).items()}
 
 
 def not_plain(subject: Subject, row: Row) -> frozenset[str]:

@@ -18,6 +18,7 @@ from conformance.covering import Row
 from conformance.factors import KEYS, axis_of, call_of, mask_of, named, with_factors
 from conformance.numerics import FORMATS, compute_type, product, round_to, step
 from conformance.protocol import Array, BrokenAdapter, Call, Outcome
+from conformance.text import first_line
 
 Judgements = list[tuple[str, Finding | Untold | None]]  # each with its clause
 Results = Iterator[tuple[str, Finding | Untold | None]]
@@ -72,18 +73,17 @@ def _compared(subject: Subject, row: Row) -> Judgements:
     try:
         with np.errstate(all="ignore"):
             call = call_of(subject, row)
-            keep, found = _mask(subject, row, call)
+            keep, found = _mask(subject, row, call, case)
             call = with_factors(call, row, keep)
             outcome = subject.run(call)
-            return [*found, *_parts(subject, row, call, keep, outcome)]
+            return [*found, *_parts(of, row, case, call, keep, outcome)]
     except BrokenAdapter:
         raise
     except Exception as error:  # what is asked for must work
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return [(of["kept"], Finding(case, "a result", reason))]
+        return [(of["kept"], Finding(case, "a result", first_line(error)))]
 
 
-def _mask(subject: Subject, row: Row, call: Call) -> tuple[Array, Judgements]:
+def _mask(subject: Subject, row: Row, call: Call, case: str) -> tuple[Array, Judgements]:
     """Return the rows whose branch counts, bool [B], and what a black box's mask breaks."""
     p, batch = row["p"], row["batch"]
     if not call.training:
@@ -96,7 +96,7 @@ def _mask(subject: Subject, row: Row, call: Call) -> tuple[Array, Judgements]:
         return droppath.keep_mask(KEYS[row["key"]], p, batch, **mask_of(row)), []
     probe = residual_mask if call.op == "residual" else Subject.keep
     flat = np.moveaxis(probe(subject, call), axis_of(row), 0).reshape(batch, -1)
-    keep, case = flat[:, 0], named(subject, row)
+    keep = flat[:, 0]
     whole = holds(f"{case}, rows", bool((flat == keep[:, None]).all()), "whole rows", "parts")
     found: Judgements = [("MASK-1", whole)]
     drawn = mask_of(row)
@@ -110,10 +110,11 @@ def _mask(subject: Subject, row: Row, call: Call) -> tuple[Array, Judgements]:
     return keep, found
 
 
-def _parts(subject: Subject, row: Row, call: Call, keep: Array, outcome: Outcome) -> Results:
+def _parts(
+    of: dict[str, str], row: Row, case: str, call: Call, keep: Array, outcome: Outcome
+) -> Results:
     """Yield the comparison of each part of an outcome with what it must be."""
-    of, case, dtype = clauses(subject, row), named(subject, row), call.dtype
-    shape, y, dx = call.x.shape, outcome.y, outcome.dx
+    dtype, shape, y, dx = call.dtype, call.x.shape, outcome.y, outcome.dx
     yield of["shape"], holds(case, y.shape == shape, f"shape {shape}", y.shape)
     yield of["dtype"], holds(case, outcome.dtype == dtype, dtype, outcome.dtype)
     if call.shards == 1:

@@ -144,9 +144,14 @@ def is_defined(row: Row) -> bool:
     return not times_0 or row["op"] == "drop_path" or row["scale"] != "factor in evaluation"
 
 
+def plain(subject: Subject) -> Row:
+    """Return the plain row of a subject."""
+    return {factor: found[0] for factor, found in values(subject).items()}
+
+
 def named(subject: Subject, row: Row) -> str:
     """Return the values of a row that are not plain, as text."""
-    first = {factor: found[0] for factor, found in values(subject).items()}
+    first = plain(subject)
     told = [f"{factor}: {value}" for factor, value in row.items() if value != first[factor]]
     return "; ".join(told) or "all plain"
 

@@ -52,6 +52,20 @@ def calling(**changes: Any) -> Part:
     return run
 
 
+def overlooking(*names: str, where: Callable[[Call], bool] = lambda call: True) -> Part:
+    """Return a `run` that overlooks the options of these names where a call is so."""
+
+    def left(call: Call) -> dict[str, Any]:
+        return {k: v for k, v in call.options.items() if k not in names or not where(call)}
+
+    return calling(options=left)
+
+
+def overriding(where: Callable[[Call], bool], **options: Any) -> Part:
+    """Return a `run` with other options where a call is so."""
+    return calling(options=lambda call: {**call.options, **(options if where(call) else {})})
+
+
 def answering(**changes: Callable[[Call, Outcome], Any]) -> Part:
     """Return a `run` that changes the reference's outcome: a function of call and outcome each."""
 

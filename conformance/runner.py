@@ -12,7 +12,7 @@ from conformance.check import Check, Finding, Results, Subject, Untold
 from conformance.clauses import CHECKS
 from conformance.process import limit
 from conformance.protocol import Backend, BrokenAdapter, Info
-from conformance.text import text_of, visible
+from conformance.text import first_line, visible
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ def collect(clause: str, results: Results) -> Verdict:
     except BrokenAdapter:
         raise
     except Exception as error:  # the implementation's own: what was asked must work
-        reason = f"{type(error).__name__}: {text_of(error)}".splitlines()[0]
-        findings.append(Finding(f"case {cases + 1}", "a result", reason))
+        findings.append(Finding(f"case {cases + 1}", "a result", first_line(error)))
     if not cases and not findings and not untested:
         findings.append(Finding("all", "a comparison", "none"))
     shown = [

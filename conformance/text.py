@@ -25,3 +25,8 @@ def text_of(error: BaseException) -> str:
 def one_line(error: BaseException) -> str:
     """Return what an exception says in one line, or else the name of its type."""
     return visible(" ".join(text_of(error).split())) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the name of an exception's type, and the first line of what it says."""
+    return f"{type(error).__name__}: {text_of(error)}".splitlines()[0]

@@ -27,6 +27,11 @@ def memory_order(x: Tensor) -> tuple[int, ...]:
     return tuple(range(x.ndim)) if x.is_contiguous() else x.dim_order()
 
 
+def is_integer(x: Tensor) -> bool:
+    """Return whether the numbers of a tensor are integers; bools are not."""
+    return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
+
+
 def is_compiling() -> bool:
     """Return whether torch.compile traces the call: then no value may be read."""
     return torch.compiler.is_compiling()

@@ -96,7 +96,9 @@ def test_a_program_refuses_a_key_that_is_not_two_words(key):
         f(randn(6, 2), key)
 
 
-@pytest.mark.parametrize("p", [np.float64(0.37), np.float32(0.37), np.int64(0), np.array(1.0)])
+@pytest.mark.parametrize(
+    "p", [np.float64(0.37), np.float32(0.37), np.int64(0), np.int32(1), np.array(1.0)]
+)
 @pytest.mark.parametrize("mode", ["row", "balanced"])
 def test_a_program_takes_numbers_of_numpy_as_rates(p, mode):
     def both(x, p):

@@ -33,6 +33,7 @@ from droppath_torch.arrays import (
     Device,
     dtype_text,
     is_compiling,
+    is_integer,
     is_plain_on_cpu,
     to_device,
 )
@@ -172,7 +173,7 @@ def check_rate(drop_prob: Rate, name: str = "drop_prob") -> Rate:
     """Return drop_prob as a float, or a 0-d tensor as it is, whose value stays unread (COMP-3)."""
     if is_compiling() and isinstance(drop_prob, (np.ndarray, np.generic)):
         drop_prob = torch.as_tensor(drop_prob)  # Dynamo takes NumPy's numbers for data
-        drop_prob = drop_prob.to(torch.float64) if drop_prob.dtype == torch.int64 else drop_prob
+        drop_prob = drop_prob.to(torch.float64) if is_integer(drop_prob) else drop_prob
     if not isinstance(drop_prob, Tensor):
         return check_drop_prob(drop_prob, name)
     floating, dtype = drop_prob.is_floating_point(), dtype_text(drop_prob)
@@ -184,8 +185,7 @@ def check_first_row(offset: Offset, batch: int, group_size: int) -> int | Tensor
     """Return offset, checked: as an int, or as it is if it is a 0-d tensor."""
     if not isinstance(offset, Tensor):
         return check_offset(offset, batch, group_size)
-    integer = not (offset.is_floating_point() or offset.is_complex() or offset.dtype == torch.bool)
-    check_scalar("offset", "integer", integer, dtype_text(offset), offset.shape)
+    check_scalar("offset", "integer", is_integer(offset), dtype_text(offset), offset.shape)
     if is_plain_on_cpu(offset):
         check_offset(int(offset), batch, group_size)
     return offset

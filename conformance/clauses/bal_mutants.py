@@ -11,11 +11,11 @@ from conformance.calls import threshold
 from conformance.mutant import (
     TWO_23,
     Part,
-    calling,
     count,
     drawing_balanced,
     mutant,
     op,
+    overlooking,
     ranks,
     words,
 )
@@ -61,20 +61,12 @@ MUTANTS = (
     mutant(
         "blocks take all groups for one",
         "BAL-1",
-        run=calling(
-            options=lambda c: {
-                k: v for k, v in c.options.items() if k != "groups" or c.op != "residual"
-            }
-        ),
+        run=overlooking("groups", where=lambda c: c.op == "residual"),
     ),
     mutant(
         "one group at an axis other than 0",
-        "BAL-1",
-        run=calling(
-            options=lambda c: {
-                k: v for k, v in c.options.items() if k != "groups" or not c.options.get("axis")
-            }
-        ),
+        "BAL-1 KEY-4",
+        run=overlooking("groups", where=lambda c: bool(c.options.get("axis"))),
     ),
     mutant(
         "never drops the last of many rows",

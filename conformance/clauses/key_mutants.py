@@ -19,6 +19,7 @@ from conformance.mutant import (
     drops,
     mutant,
     op,
+    overlooking,
     ranks,
     words,
 )
@@ -206,7 +207,7 @@ MUTANTS = (
     mutant(
         "offset ignored",
         "KEY-2 KEY-6",
-        run=calling(options=lambda c: {k: v for k, v in c.options.items() if k != "offset"}),
+        run=overlooking("offset"),
     ),
     mutant(
         "one key for all layers",
@@ -244,15 +245,6 @@ MUTANTS = (
         "keeps the largest words",
         "KEY-4",
         draw=drawing_balanced(lambda c, b, g: ranks(c, b, g) >= count(c, b, g)),
-    ),
-    mutant(
-        "groups are lost along another axis",
-        "KEY-4",
-        run=calling(
-            options=lambda c: {
-                k: v for k, v in c.options.items() if k != "groups" or not c.options.get("axis")
-            }
-        ),
     ),
     mutant(
         "an offset of 32 bits along another axis",

@@ -10,7 +10,8 @@ import numpy as np
 import droppath
 from conformance.blocks import residual_mask, with_claimed
 from conformance.calls import KEY, balanced, forms, mode_options, models_are_unkeyed, modes
-from conformance.check import Finding, Results, Subject, check, equal, holds, likely
+from conformance.check import Results, Subject, check, holds, likely
+from conformance.masks import same
 from conformance.numerics import sample
 from conformance.protocol import Array, Call
 from conformance.statistics import (
@@ -129,11 +130,6 @@ def inputs(dtype: str) -> Iterator[tuple[str, Array]]:
     yield "3 sin", x
     for value in (0.0, np.inf, np.nan, 57344.0):
         yield f"{value} in each row", np.column_stack([np.full(512, value), x[:, 1:]])
-
-
-def same(case: str, want: Array, got: Array) -> Finding | None:
-    """Compare two masks."""
-    return equal(case, want * 1.0, got * 1.0, "float64")
 
 
 @check("MASK-4")

@@ -15,6 +15,8 @@ from conformance.mutant import (
     drawing,
     drops,
     mutant,
+    overlooking,
+    overriding,
     words,
 )
 from conformance.numerics import round_to
@@ -53,20 +55,12 @@ MUTANTS = (
     mutant(
         "balanced mode masks the first axis",
         "MASK-1",
-        run=calling(
-            options=lambda c: {
-                k: v
-                for k, v in c.options.items()
-                if k != "axis" or c.options.get("mode") != "balanced"
-            }
-        ),
+        run=overlooking("axis", where=lambda c: c.options.get("mode") == "balanced"),
     ),
     mutant(
         "blocks mask the last axis",
         "MASK-1",
-        run=calling(
-            options=lambda c: {**c.options, "axis": -1} if c.op == "residual" else c.options
-        ),
+        run=overriding(lambda c: c.op == "residual", axis=-1),
     ),
     mutant(
         "no batch of more than 256 rows",
@@ -203,8 +197,6 @@ MUTANTS = (
     mutant(
         "batch mode draws for each row",
         "MASK-5 KEY-3",
-        run=calling(
-            options=lambda c: {k: v for k, v in c.options.items() if v != "batch" or k != "mode"}
-        ),
+        run=overlooking("mode", where=lambda c: c.options.get("mode") == "batch"),
     ),
 )

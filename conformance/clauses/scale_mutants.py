@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from conformance.mutant import REFERENCE, Part, answering, calling, drops, mutant
+from conformance.mutant import (
+    REFERENCE,
+    Part,
+    answering,
+    calling,
+    drops,
+    mutant,
+    overlooking,
+    overriding,
+)
 from conformance.numerics import product, round_to
 from conformance.protocol import Array, Call, Outcome
 
@@ -83,24 +92,12 @@ MUTANTS = (
     mutant(
         "no factor in batch mode",
         "SCALE-1",
-        run=calling(
-            options=lambda c: (
-                {**c.options, "scale_by_keep": False}
-                if c.options.get("mode") == "batch"
-                else c.options
-            )
-        ),
+        run=overriding(lambda c: c.options.get("mode") == "batch", scale_by_keep=False),
     ),
     mutant(
         "no factor along another axis",
         "SCALE-1",
-        run=calling(
-            options=lambda c: (
-                {**c.options, "scale_by_keep": False}
-                if c.options.get("axis") == 1 and c.x.ndim == 3
-                else c.options
-            )
-        ),
+        run=overriding(lambda c: c.options.get("axis") == 1 and c.x.ndim == 3, scale_by_keep=False),
     ),
     mutant("p below 1e-7 is 0", "SCALE-1", run=answering(y=unless(lambda p: p > 1e-7))),
     mutant("1 - p is at least 2^-16", "SCALE-1", run=answering(y=unless(lambda p: p < 1 - 2**-16))),
@@ -122,11 +119,7 @@ MUTANTS = (
     mutant(
         "scale_by_keep = False in training only",
         "SCALE-2",
-        run=calling(
-            options=lambda c: (
-                {k: v for k, v in c.options.items() if c.training or k != "scale_by_keep"}
-            )
-        ),
+        run=overlooking("scale_by_keep", where=lambda c: not c.training),
     ),
     mutant(
         "the gradient is scaled all the same",
@@ -140,20 +133,12 @@ MUTANTS = (
     mutant(
         "scale_at in row mode only",
         "SCALE-3",
-        run=calling(
-            options=lambda c: (
-                {k: v for k, v in c.options.items() if k != "scale_at" or "mode" not in c.options}
-            )
-        ),
+        run=overlooking("scale_at", where=lambda c: "mode" in c.options),
     ),
     mutant(
         "a keep is scaled all the same",
         "SCALE-2 SCALE-3",
-        run=calling(
-            options=lambda c: {
-                k: v for k, v in c.options.items() if c.keep is None or not k.startswith("scale")
-            }
-        ),
+        run=overlooking("scale_by_keep", "scale_at", where=lambda c: c.keep is not None),
     ),
     mutant(
         "NaN at p = 1 in evaluation",
