@@ -3,6 +3,7 @@
 The rate, the offset and the key may be traced; batch, mode and groups are static.
 """
 
+from functools import partial
 from typing import Any, NamedTuple, SupportsIndex, TypeAlias
 
 import jax
@@ -29,6 +30,8 @@ from droppath.masks import DRAW_BITS
 Key: TypeAlias = NDArray[np.uint32] | jax.Array | nnx.RngStream
 Rate: TypeAlias = float | jax.Array
 Offset: TypeAlias = SupportsIndex | jax.Array
+Word: TypeAlias = np.integer[Any] | jax.Array
+Words: TypeAlias = tuple[Word, Word]
 
 # (group size) * T is formed in two uint32 words of 12 and 11 bits where drop_prob is traced.
 LOW_BITS = 11
@@ -86,11 +89,13 @@ def keep_mask(
     if mode != "batch":
         _check_indexable(typed, first)
     typed = key() if isinstance(key, nnx.RngStream) else typed  # nothing is refused from here on
-    if mode == "row":  # KEY-2
-        return draw23(random_bits(typed, size, first)) >= threshold
-    if mode == "batch":  # KEY-3
-        return jnp.broadcast_to(draw23(random_bits(typed, 1, 0)) >= threshold, (size,))
-    return _balanced(typed, threshold, size, group_size, first)
+    if mode == "balanced":
+        units, dropped = first // max(group_size, 1), _times_threshold(group_size, threshold)
+        return _balanced(typed, dropped, _words(first), _words(units), size, group_size)
+    limit = np.uint32(threshold) if isinstance(threshold, int) else threshold
+    draws = 1 if mode == "batch" else size
+    kept = _drawn(typed, limit, _words(0 if mode == "batch" else first), draws)
+    return jnp.broadcast_to(kept, size) if mode == "batch" else kept
 
 
 def as_key(key: NDArray[np.uint32] | jax.Array, name: str = "key") -> jax.Array:
@@ -130,14 +135,14 @@ def drop_threshold(drop_prob: Rate) -> int | jax.Array:
     return int(host_masks.drop_threshold(p))
 
 
-def random_bits(key: jax.Array, num: int, offset: int | jax.Array) -> jax.Array:
-    """Return uint32 [num], droppath.random_bits where key is Threefry's (KEY-1).
+def random_bits(key: jax.Array, num: int, counter: Words) -> jax.Array:
+    """Return uint32 [num] from a counter on: droppath.random_bits where key is Threefry's (KEY-1).
 
     By integers alone: eager, compiled or mapped (COMP-1, COMP-4), in one part or several (DIST-1).
     """
     if jax.random.key_impl(key) != "threefry2x32":
         return jax.random.bits(key, (num,), jnp.uint32)
-    high, first = _counter_words(offset)
+    high, first = counter
     low = lax.iota(jnp.uint32, num) + first
     carry = (low < first).astype(jnp.uint32)
     k0, k1 = jax.random.key_data(key)
@@ -152,32 +157,40 @@ def draw23(bits: jax.Array) -> jax.Array:
     return bits >> (32 - DRAW_BITS)
 
 
-def _counter_words(offset: int | jax.Array) -> tuple[Any, Any]:
+def _words(counter: int | jax.Array) -> Words:
     """Return the upper and the lower uint32 word of a counter."""
-    if not isinstance(offset, jax.Array):
-        return np.uint32(offset >> 32), np.uint32(offset & 0xFFFFFFFF)
-    high = offset >> 32 if offset.dtype.itemsize == 8 else jnp.zeros((), jnp.uint32)
-    return high.astype(jnp.uint32), offset.astype(jnp.uint32)
+    if not isinstance(counter, jax.Array):
+        return np.uint32(counter >> 32), np.uint32(counter & 0xFFFFFFFF)
+    high = counter >> 32 if counter.dtype.itemsize == 8 else jnp.zeros((), jnp.uint32)
+    return high.astype(jnp.uint32), counter.astype(jnp.uint32)
 
 
+@partial(jax.jit, static_argnames="num", inline=True)
+def _drawn(key: jax.Array, threshold: Word, first: Words, num: int) -> jax.Array:
+    """KEY-2, KEY-3: keep what draws the threshold or more, bool [num]."""
+    return draw23(random_bits(key, num, first)) >= threshold
+
+
+@partial(jax.jit, static_argnames=("batch", "group_size"), inline=True)
 def _balanced(
-    key: jax.Array, threshold: int | jax.Array, batch: int, group_size: int, offset: int | jax.Array
+    key: jax.Array, dropped: Words, first: Words, group: Words, batch: int, group_size: int
 ) -> jax.Array:
     """KEY-4: keep the b - m rows of each group of b with the smallest (bits, index)."""
     if not batch:
         return jnp.ones((0,), bool)
-    whole, rest = _times_threshold(group_size, threshold)
-    ups = random_bits(jax.random.fold_in(key, 1), batch // group_size, offset // group_size)
-    dropped = whole + (draw23(ups) < rest).astype(jnp.int32)
-    bits = random_bits(jax.random.fold_in(key, 0), batch, offset).reshape(-1, group_size)
+    whole, rest = dropped
+    ups = random_bits(jax.random.fold_in(key, 1), batch // group_size, group)
+    some = whole + (draw23(ups) < rest).astype(jnp.int32)
+    bits = random_bits(jax.random.fold_in(key, 0), batch, first).reshape(-1, group_size)
     rank = jnp.argsort(jnp.argsort(bits, stable=True))
-    return (rank < (group_size - dropped)[:, None]).reshape(batch)
+    return (rank < (group_size - some)[:, None]).reshape(batch)
 
 
-def _times_threshold(group_size: int, threshold: int | jax.Array) -> tuple[Any, Any]:
+def _times_threshold(group_size: int, threshold: int | jax.Array) -> Words:
     """Return group_size * T divided by 2**23, and the rest, without a 64-bit integer."""
     if not isinstance(threshold, jax.Array):
-        return divmod(group_size * threshold, 1 << DRAW_BITS)
+        whole, rest = divmod(group_size * threshold, 1 << DRAW_BITS)
+        return np.int32(whole), np.uint32(rest)
     low = group_size * (threshold & ((1 << LOW_BITS) - 1))
     high = group_size * (threshold >> LOW_BITS) + (low >> LOW_BITS)
     rest = (high << LOW_BITS | low & ((1 << LOW_BITS) - 1)) & ((1 << DRAW_BITS) - 1)

@@ -39,11 +39,11 @@ from droppath_flax.masks import Draw, Key, Offset, Rate, drop_threshold
 from droppath_flax.rows import (
     Rows,
     add_rows,
-    column,
     pick_rows,
     select_sum,
     shards,
     take_rows,
+    where,
 )
 
 Branch: TypeAlias = Callable[..., jax.Array]
@@ -197,7 +197,7 @@ def _add_all(
     """Run the branch on all rows; what it makes of dropped ones reaches no value or gradient."""
 
     def cut(x: jax.Array, axis: int) -> jax.Array:  # the gradient, where the row is dropped
-        return jnp.where(column(keep, x.ndim, axis), x, lax.stop_gradient(x))
+        return where(keep, x, lax.stop_gradient(x), axis)
 
     f = _run(branch, cut(x, axis), jax.tree.map(lambda leaf: cut(leaf, 0), per_sample))
     return select_sum(x, f, keep, s, axis)

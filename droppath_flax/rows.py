@@ -28,6 +28,7 @@ class Rows(NamedTuple):
     real: jax.Array
 
 
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
 def pick_rows(keep: jax.Array, capacity: int, groups: int) -> Rows:
     """Return the rows that run, `capacity` of each group, for keep, bool [B].
 
@@ -66,9 +67,10 @@ def _take_fwd(x: jax.Array, rows: Rows, axis: int) -> tuple[jax.Array, Rows]:
     return _gather(x, rows.taken, axis), rows
 
 
+@partial(jax.jit, static_argnums=0, inline=True)
 def _take_bwd(axis: int, rows: Rows, dr: jax.Array) -> tuple[jax.Array, None]:
     dx = _gather(dr, rows.place, axis)
-    return jnp.where(column(rows.keep, dx.ndim, axis), dx, -jnp.zeros((), dx.dtype)), None
+    return where(rows.keep, dx, -jnp.zeros((), dx.dtype), axis), None
 
 
 _take.defvjp(_take_fwd, _take_bwd)
@@ -78,10 +80,11 @@ def _add_rows_fwd(x: jax.Array, f: jax.Array, rows: Rows, s: float, axis: int) -
     return add_rows(x, f, rows, s, axis), (rows, jnp.zeros((), f.dtype))
 
 
+@partial(jax.jit, static_argnums=1, inline=True)
 def _add_rows_bwd(s: float, axis: int, saved: Any, dy: jax.Array) -> Any:
     rows, zero = saved
     df = (_gather(dy, rows.taken, axis).astype(compute_type(dy)) * s).astype(zero.dtype)
-    return dy, jnp.where(column(rows.real, df.ndim, axis), df, zero), None
+    return dy, where(rows.real, df, zero, axis), None
 
 
 add_rows.defvjp(_add_rows_fwd, _add_rows_bwd)
@@ -89,24 +92,33 @@ add_rows.defvjp(_add_rows_fwd, _add_rows_bwd)
 
 def select(x: jax.Array, keep: jax.Array, s: float | jax.Array, axis: int) -> jax.Array:
     """Return x * s where keep, +0 elsewhere; one rounding to x's dtype (SCALE-1, DROP-1)."""
+    unscaled = not isinstance(s, jax.Array) and s == 1
+    return _select(x, keep, None if unscaled else s, axis)
+
+
+@partial(jax.jit, static_argnums=3, inline=True)
+def _select(x: jax.Array, keep: jax.Array, s: float | jax.Array | None, axis: int) -> jax.Array:
     y = x
-    if isinstance(s, jax.Array) or s != 1:
+    if s is not None:
         y = (x.astype(compute_type(x)) * jnp.asarray(s, compute_type(x))).astype(x.dtype)
-    return jnp.where(column(keep, x.ndim, axis), y, jnp.zeros((), x.dtype))
+    return where(keep, y, jnp.zeros((), x.dtype), axis)
 
 
+@partial(jax.jit, static_argnums=4, inline=True)
 def select_sum(
     x: jax.Array, f: jax.Array, keep: jax.Array, s: float | jax.Array, axis: int
 ) -> jax.Array:
     """Return x + s * f where keep, x elsewhere: one rounding to x's dtype (RES-1, RES-2, RES-3)."""
     compute = compute_type(x)
     y = (x.astype(compute) + jnp.asarray(s, compute) * f.astype(compute)).astype(x.dtype)
-    return jnp.where(column(keep, x.ndim, axis), y, x)
+    return where(keep, y, x, axis)
 
 
-def column(keep: jax.Array, ndim: int, axis: int) -> jax.Array:
-    """Return keep, flattened, along one axis of ndim (MASK-1)."""
-    return jnp.expand_dims(keep.reshape(-1), [i for i in range(ndim) if i != axis])
+@partial(jax.jit, static_argnums=3, inline=True)
+def where(keep: jax.Array, x: jax.Array, other: Any, axis: int) -> jax.Array:
+    """Return x where keep, flattened, along an axis (MASK-1); other elsewhere."""
+    column = jnp.expand_dims(keep.reshape(-1), [i for i in range(x.ndim) if i != axis])
+    return jnp.where(column, x, other)
 
 
 def compute_type(x: jax.Array) -> np.dtype[Any]:
@@ -122,6 +134,7 @@ def shards(x: jax.Array, axis: int) -> int:
     return math.prod(sharding.mesh.shape[name] for name in names)
 
 
+@partial(jax.jit, static_argnums=2, inline=True)
 def _gather(x: jax.Array, index: jax.Array, axis: int) -> jax.Array:
     """Return the rows `index` [groups, n] of each group of x: [..., groups * n, ...].
 
