@@ -20,7 +20,13 @@ def compiled(f):
 
 @pytest.mark.parametrize(
     "layer",
-    [DropPath(0.4), DropPath(0.4, mode="batch"), DropPathResidual(torch.neg, 0.4, mode="row")],
+    [
+        DropPath(0.4),
+        DropPath(0.4, mode="batch"),
+        DropPath(0.4, mode="balanced"),
+        DropPathResidual(torch.neg, 0.4, mode="row"),
+        DropPathResidual(torch.neg, 0.4, mode="balanced"),
+    ],
 )
 def test_batches_of_several_sizes_take_two_programs(layer):
     f, counter = compiled(layer)

@@ -60,7 +60,8 @@ def _sample_balanced(
     if not batch:
         return torch.ones(0, dtype=torch.bool, device=device)
     groups, threshold = batch // group_size, drop_threshold(drop_prob)
-    random = torch.randint(1 << RANDOM_BITS, (groups + batch,), generator=generator, device=device)
+    given = {} if generator is None else {"generator": generator}  # or no program has any size
+    random = torch.randint(1 << RANDOM_BITS, (groups + batch,), device=device, **given)
     if isinstance(threshold, Tensor) and not threshold.is_cpu:
         random = to_device(random, threshold.device)
     shift = RANDOM_BITS - DRAW_BITS
