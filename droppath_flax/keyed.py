@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from droppath_flax.foreign import check_draws
 from droppath_flax.layers import check_module, layers_of
-from droppath_flax.masks import Offset, as_key, check_first_row
+from droppath_flax.masks import Offset, as_key, check_first_row, fold_in
 from droppath_flax.order import modules_of
 from droppath_flax.streams import LayerKey
 
@@ -72,7 +72,7 @@ def keyed(
     before = [layer.rngs for layer in counted]
     try:
         for index, layer in enumerate(counted):
-            layer.rngs = LayerKey(jax.random.fold_in(typed, index), offset=first)
+            layer.rngs = LayerKey(fold_in(typed, index), offset=first)
         yield
     finally:
         for layer, stream in zip(counted, before, strict=True):

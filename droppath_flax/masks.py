@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jax.extend.random import threefry2x32_p
 from numpy.typing import NDArray
 
 from droppath import masks as host_masks
@@ -26,12 +25,12 @@ from droppath.arguments import (
     check_scalar,
 )
 from droppath.masks import DRAW_BITS
+from droppath.random import PARITY, ROTATIONS
 
 Key: TypeAlias = NDArray[np.uint32] | jax.Array | nnx.RngStream
 Rate: TypeAlias = float | jax.Array
 Offset: TypeAlias = SupportsIndex | jax.Array
-Word: TypeAlias = np.integer[Any] | jax.Array
-Words: TypeAlias = tuple[Word, Word]
+Words: TypeAlias = tuple[Any, Any]  # integers of 32 bits, on the host or in a JAX array
 
 # (group size) * T is formed in two uint32 words of 12 and 11 bits where drop_prob is traced.
 LOW_BITS = 11
@@ -90,12 +89,12 @@ def keep_mask(
         _check_indexable(typed, first)
     typed = key() if isinstance(key, nnx.RngStream) else typed  # nothing is refused from here on
     if mode == "balanced":
-        units, dropped = first // max(group_size, 1), _times_threshold(group_size, threshold)
-        return _balanced(typed, dropped, _words(first), _words(units), size, group_size)
+        words = _counter_words(first), _counter_words(first // max(group_size, 1))
+        return _balanced(typed, _times_threshold(group_size, threshold), *words, size, group_size)
     limit = np.uint32(threshold) if isinstance(threshold, int) else threshold
-    draws = 1 if mode == "batch" else size
-    kept = _drawn(typed, limit, _words(0 if mode == "batch" else first), draws)
-    return jnp.broadcast_to(kept, size) if mode == "batch" else kept
+    if mode == "row":  # KEY-2
+        return _draw(typed, limit, _counter_words(first), size)
+    return jnp.broadcast_to(_draw(typed, limit, _counter_words(0), 1), size)  # KEY-3
 
 
 def as_key(key: NDArray[np.uint32] | jax.Array, name: str = "key") -> jax.Array:
@@ -145,10 +144,7 @@ def random_bits(key: jax.Array, num: int, counter: Words) -> jax.Array:
     high, first = counter
     low = lax.iota(jnp.uint32, num) + first
     carry = (low < first).astype(jnp.uint32)
-    k0, k1 = jax.random.key_data(key)
-    y0, y1 = threefry2x32_p.bind(
-        jnp.broadcast_to(k0, num), jnp.broadcast_to(k1, num), carry + high, low
-    )
+    y0, y1 = _threefry2x32(jax.random.key_data(key), carry + high, low)
     return y0 ^ y1
 
 
@@ -157,7 +153,35 @@ def draw23(bits: jax.Array) -> jax.Array:
     return bits >> (32 - DRAW_BITS)
 
 
-def _words(counter: int | jax.Array) -> Words:
+@jax.jit
+def _threefry2x32(words: jax.Array, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return both words of Threefry-2x32-20 under a key, uint32 [2], for counters x0, x1.
+
+    In plain arithmetic: JAX's own primitive loops over the rounds on a CPU, and is slow there.
+    """
+    k0, k1 = words
+    schedule = k0, k1, k0 ^ k1 ^ np.uint32(PARITY)
+    x0, x1 = x0 + k0, x1 + k1
+    for block in range(5):
+        for rotation in ROTATIONS[block % 2]:
+            x0 = x0 + x1
+            x1 = (x1 << rotation | x1 >> (32 - rotation)) ^ x0
+        x0 = x0 + schedule[(block + 1) % 3]
+        x1 = x1 + schedule[(block + 2) % 3] + np.uint32(block + 1)
+    return x0, x1
+
+
+@jax.jit
+def fold_in(key: jax.Array, data: int | jax.Array) -> jax.Array:
+    """Return jax.random.fold_in(key, data), which is droppath.fold_in for a key of Threefry's."""
+    if jax.random.key_impl(key) != "threefry2x32":
+        return jax.random.fold_in(key, data)
+    low = jnp.asarray(data, jnp.uint32)
+    words = jnp.stack(_threefry2x32(jax.random.key_data(key), jnp.zeros_like(low), low))
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+
+def _counter_words(counter: int | jax.Array) -> Words:
     """Return the upper and the lower uint32 word of a counter."""
     if not isinstance(counter, jax.Array):
         return np.uint32(counter >> 32), np.uint32(counter & 0xFFFFFFFF)
@@ -166,8 +190,8 @@ def _words(counter: int | jax.Array) -> Words:
 
 
 @partial(jax.jit, static_argnames="num", inline=True)
-def _drawn(key: jax.Array, threshold: Word, first: Words, num: int) -> jax.Array:
-    """KEY-2, KEY-3: keep what draws the threshold or more, bool [num]."""
+def _draw(key: jax.Array, threshold: Any, first: Words, num: int) -> jax.Array:
+    """Return, for each of num draws, whether it is the threshold or more: kept."""
     return draw23(random_bits(key, num, first)) >= threshold
 
 
@@ -179,9 +203,9 @@ def _balanced(
     if not batch:
         return jnp.ones((0,), bool)
     whole, rest = dropped
-    ups = random_bits(jax.random.fold_in(key, 1), batch // group_size, group)
+    ups = random_bits(fold_in(key, 1), batch // group_size, group)
     some = whole + (draw23(ups) < rest).astype(jnp.int32)
-    bits = random_bits(jax.random.fold_in(key, 0), batch, first).reshape(-1, group_size)
+    bits = random_bits(fold_in(key, 0), batch, first).reshape(-1, group_size)
     rank = jnp.argsort(jnp.argsort(bits, stable=True))
     return (rank < (group_size - some)[:, None]).reshape(batch)
 

@@ -116,9 +116,13 @@ def select_sum(
 
 @partial(jax.jit, static_argnums=3, inline=True)
 def where(keep: jax.Array, x: jax.Array, other: Any, axis: int) -> jax.Array:
-    """Return x where keep, flattened, along an axis (MASK-1); other elsewhere."""
-    column = jnp.expand_dims(keep.reshape(-1), [i for i in range(x.ndim) if i != axis])
-    return jnp.where(column, x, other)
+    """Return x where keep along an axis (MASK-1), other elsewhere."""
+    return jnp.where(column(keep, x.ndim, axis), x, other)
+
+
+def column(keep: jax.Array, ndim: int, axis: int) -> jax.Array:
+    """Return keep, flattened, along one axis of ndim."""
+    return jnp.expand_dims(keep.reshape(-1), [i for i in range(ndim) if i != axis])
 
 
 def compute_type(x: jax.Array) -> np.dtype[Any]:

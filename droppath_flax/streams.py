@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from droppath.arguments import check_source
-from droppath_flax.masks import Key, Offset, as_key
+from droppath_flax.masks import Key, Offset, as_key, fold_in
 
 
 class LayerKey(nnx.RngStream):
@@ -30,7 +30,7 @@ class LayerKey(nnx.RngStream):
         """Return the key of the next call."""
         key, call = self.key[...], self.count[...]
         self.count[...] = call + 1
-        return jnp.where(call == 0, key, jax.random.fold_in(key, call + 1))
+        return jnp.where(call == 0, key, fold_in(key, call + 1))
 
 
 def check_offset_of_keyed(offset: Offset) -> None:

@@ -40,10 +40,11 @@ class Torch:
             self.built += 1
             return compiler(graph, inputs)
 
-        # each rate, shape and dtype anew, and no limit to their number
+        # as users call it; or each rate, shape and dtype anew. No limit to their number.
+        dynamic = None if compiled else False
         torch._dynamo.config.accumulated_recompile_limit = 1 << 20
         torch._dynamo.config.recompile_limit = 1 << 20
-        program = partial(torch.compile, backend=noted, fullgraph=True, dynamic=False)
+        program = partial(torch.compile, backend=noted, fullgraph=True, dynamic=dynamic)
         self.eager: dict[str, Function] = {"drop_path": drop_path, "residual": drop_path_residual}
         self.programs: dict[str, Function] = {op: program(f) for op, f in self.eager.items()}
         self.programs["layers"] = program(layers)
@@ -83,7 +84,10 @@ class Torch:
             options["key"] = self._words(call.key)
         if isinstance(call.keep, np.ndarray):
             options["keep"] = torch.from_numpy(call.keep)
-        arguments = [x, call.drop_prob, call.training]
+        p = call.drop_prob
+        if self.compiled and isinstance(p, np.integer | np.floating):
+            p = p.item()  # Dynamo makes a tensor of it, which no program reads (ARG-1)
+        arguments = [x, p, call.training]
         if call.op == "residual":
             options = {"mode": "row", **options}
             branch = options.pop("branch")
