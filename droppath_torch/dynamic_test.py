@@ -1,5 +1,7 @@
 """What may change from call to call without a new program: the batch, the offset; jit.trace."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,16 @@ def test_a_key_draws_the_right_mask_at_every_size_and_offset_by_a_few_programs()
         y = program(torch.ones(batch), KEY, offset)
         assert (y != 0).tolist() == keep_mask(KEY, 0.4, batch, offset=offset).tolist()
     assert counter.frame_count <= 4
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="Inductor compiles C++ for a CPU")
+@pytest.mark.parametrize("key", [KEY, droppath.key(5)], ids=["tensor", "numpy"])
+def test_inductor_draws_the_right_mask_at_an_offset_that_varies(key):
+    torch._dynamo.reset()
+    program = torch.compile(lambda x, offset: drop_path(x, 0.4, key=key, offset=offset))
+    for offset in (0, 4, 70_000, 2**32 - 4, 2**40 + 3):
+        kept = program(torch.ones(9), offset) != 0
+        assert kept.tolist() == keep_mask(KEY, 0.4, 9, offset=offset).tolist()
 
 
 @pytest.mark.filterwarnings(

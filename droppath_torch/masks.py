@@ -217,10 +217,10 @@ def counters(num: int, offset: int | Tensor, device: torch.device) -> tuple[Tens
         counter = index + offset.to(torch.int64)
         return (counter >> 32) & LOW_WORD, counter & LOW_WORD
     # An offset may exceed int64, and Inductor adds a number to an arange in int32 on GPUs: 16 bits
-    # at a time.
-    low = index + (offset & 0xFFFF)
-    mid = (low >> 16) + (offset >> 16 & 0xFFFF)
-    return (offset >> 32) + (mid >> 16), (mid & 0xFFFF) << 16 | low & 0xFFFF
+    # at a time. It takes & and >> of a size for real numbers, % and // for integers.
+    low = index + offset % (1 << 16)
+    mid = (low >> 16) + offset // (1 << 16) % (1 << 16)
+    return offset // (1 << 32) + (mid >> 16), (mid & 0xFFFF) << 16 | low & 0xFFFF
 
 
 def draw23(bits: Tensor) -> Tensor:
