@@ -15,7 +15,7 @@ import numpy as np
 from conformance.check import Check, Finding, Results, Subject, equal
 from conformance.vector_file import FOLDER, VERSION, Vector, read
 
-FILES = ("apply", "gradient", "edge", "keys", "masks", "schedules", "residual")
+FILES = ("apply", "gradient", "edge", "keys", "masks", "plans", "schedules", "residual")
 ROUNDED = ("y", "dx")  # what is wanted in the dtype of x
 
 

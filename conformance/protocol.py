@@ -38,6 +38,7 @@ CAPABILITIES = {
     "shard": "Call.shards splits the batch, over devices or into calls at their offsets",
     "collectives": "Outcome.collectives, for residual calls of several shards",
     "random": "ops 'key', 'fold_in', 'split', 'random_bits'",
+    "plan": "ops 'layer_plan', 'planned_depth'",
     "schedule": "ops 'drop_path_rates', 'ramp', 'expected_depth', 'kept_capacity'",
 }
 
@@ -82,8 +83,9 @@ class Call:
     drop_path of x at drop_prob[l] with fold_in(key, l). "mapped": x is [N, B, ...] and key [N, 2];
     y[i] is drop_path of x[i] with key[i]. "model": drop_prob is a list; see CAPABILITIES.
     "drop_path_rates" of a list of depths: y holds the rates of all stages in order, and
-    Outcome.stages how many each stage has. The ops of "random" and "schedule" have the arguments of
-    droppath's functions of these names as options.
+    Outcome.stages how many each stage has, and so does "layer_plan" of rates in stages, 1 where a
+    layer runs. The ops of "random", "plan" and "schedule" have the arguments of droppath's
+    functions of these names as options.
     """
 
     x: Array = field(default_factory=lambda: np.ones(1))
@@ -182,6 +184,14 @@ def joined(outcomes: list[Outcome], axis: int = 0) -> Outcome:
         dx=np.concatenate(dx, axis) if dx else None,
         x_after=None,
     )
+
+
+def outcome_of_plan(drawn: Any) -> Outcome:
+    """Return the outcome of "layer_plan": an array, or a list of one for each stage."""
+    if not isinstance(drawn, list):
+        return Outcome(as_float64(drawn))
+    flat = [runs for stage in drawn for runs in as_float64(stage)]
+    return Outcome(as_float64(flat), stages=tuple(len(stage) for stage in drawn))
 
 
 def counting(branch: Callable[..., Any], axis: int, ran: list[int]) -> Callable[..., Any]:

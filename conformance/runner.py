@@ -14,6 +14,8 @@ from conformance.process import limit
 from conformance.protocol import Backend, BrokenAdapter, Info
 from conformance.text import first_line, visible
 
+COMPILES = 4  # times as long may a check take where each shape is compiled
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -97,7 +99,7 @@ def verdict_on(check: Check, subject: Subject) -> Verdict:
     if missing := check.missing(subject.info.claims):
         return Verdict(check.clause, 0, untested=f"no claim of {missing}")
     try:
-        with limit(subject.backend):
+        with limit(subject.backend, COMPILES if subject.info.compiles else 1):
             return collect(check.clause, check.test(subject))
     except BrokenAdapter as error:
         raise BrokenAdapter(f"{subject.info.name}: {check.clause}: {error}") from error

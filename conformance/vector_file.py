@@ -114,7 +114,7 @@ def _call(entry: Mapping[str, Any], shape: tuple[int, ...]) -> Call:
     words = None if key is None else np.array([int(word, 16) for word in key], np.uint32)
     options = {name: _option(value) for name, value in entry["options"].items()}
     p = _option(entry.get("drop_prob", "0x0.0p+0"))
-    if op in ("fold_in", "split", "random_bits"):
+    if op in ("fold_in", "split", "random_bits", "layer_plan"):
         return Call(op=op, options={"key": words, **options})
     if op == "kept_capacity":
         return Call(op=op, options={"drop_prob": p, **options})

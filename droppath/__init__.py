@@ -4,6 +4,7 @@ SPEC.md, beside this file, is the normative text; `droppath_torch` and `droppath
 """
 
 from droppath.masks import keep_mask, kept_capacity
+from droppath.plans import layer_plan, planned_depth
 from droppath.random import fold_in, key, random_bits, split
 from droppath.reference import (
     drop_path,
@@ -26,6 +27,8 @@ __all__ = [
     "keep_mask",
     "kept_capacity",
     "key",
+    "layer_plan",
+    "planned_depth",
     "ramp",
     "random_bits",
     "split",

@@ -6,28 +6,41 @@ which is the backends' work.
 
 import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import Any, Literal, SupportsIndex, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from droppath.arguments import check_choice, check_drop_prob, check_number, check_word
+from droppath.arguments import (
+    check_choice,
+    check_drop_prob,
+    check_flags,
+    check_number,
+    check_word,
+)
+from droppath.masks import DRAW_BITS
 
 Rule = Literal["linear", "paper", "exclusive", "uniform"]
 Shape = Literal["linear", "cosine"]
+GRID = 1 << DRAW_BITS  # the rates that are drawn exactly are its fractions (KEY-2)
 TEXT = str, bytes, bytearray  # Python takes these for sequences; they hold no rates and no depths
 
 
 @overload
 def drop_path_rates(
-    drop_path_rate: float, depth: SupportsIndex, *, rule: Rule = "linear"
+    drop_path_rate: float, depth: SupportsIndex, *, rule: Rule = "linear", whole: bool = False
 ) -> list[float]: ...
 @overload
 def drop_path_rates(
-    drop_path_rate: float, depth: Sequence[int], *, rule: Rule = "linear"
+    drop_path_rate: float, depth: Sequence[int], *, rule: Rule = "linear", whole: bool = False
 ) -> list[list[float]]: ...
 def drop_path_rates(
-    drop_path_rate: float, depth: SupportsIndex | Sequence[int], *, rule: Rule = "linear"
+    drop_path_rate: float,
+    depth: SupportsIndex | Sequence[int],
+    *,
+    rule: Rule = "linear",
+    whole: bool = False,
 ) -> list[float] | list[list[float]]:
     """Return the drop_prob of each of `depth` blocks, the maximum being drop_path_rate.
 
@@ -41,6 +54,9 @@ def drop_path_rates(
     Args:
       drop_path_rate: probability in [0, 1].
       depth: number of blocks, or a list with the number in each stage.
+      whole: True gives each stage the rates nearest to these whose sum is a whole number, so that
+        a `layer_plan` drops that many layers in every step: all by one factor, at most 1 each
+        (SCHED-6). The sums of short stages can be far from what they were: see `expected_depth`.
 
     Returns: a list of L floats, or one list a stage.
     Raises: ValueError for a rate outside [0, 1], a negative depth, an unknown rule.
@@ -49,7 +65,10 @@ def drop_path_rates(
     [0.0, 0.25, 0.5]
     >>> drop_path_rates(0.5, [1, 2], rule="uniform")
     [[0.5], [0.5, 0.5]]
+    >>> sum(drop_path_rates(0.4, 12)), sum(drop_path_rates(0.4, 12, whole=True))
+    (2.4, 2.0)
     """
+    check_flags(whole=whole)
     rate = check_drop_prob(drop_path_rate, "drop_path_rate")
     check_choice("rule", rule, ("linear", "paper", "exclusive", "uniform"))
     nested = isinstance(depth, Sequence) and not isinstance(depth, TEXT)
@@ -57,6 +76,7 @@ def drop_path_rates(
     sizes = [check_word(size, "depth") for size in given]
     rates = iter([rate * _fraction(i, sum(sizes), rule) for i in range(sum(sizes))])
     stages = [[next(rates) for _ in range(size)] for size in sizes]
+    stages = [_whole(stage) for stage in stages] if whole else stages
     return stages if nested else stages[0]  # SCHED-3
 
 
@@ -66,6 +86,26 @@ def _fraction(i: int, blocks: int, rule: Rule) -> float:
     if rule == "uniform":
         return 1.0
     return (i + 1) / blocks if rule == "paper" else i / blocks
+
+
+def _whole(rates: list[float]) -> list[float]:
+    """SCHED-6: multiples of 2^-23, in proportion to rates but at most 1, whose sum is whole."""
+    count = math.ceil(math.fsum(rates) - 0.5 - 1e-9)  # the nearest whole number; a half goes down
+    shares, full = [Fraction(p) for p in rates], list[int]()
+    while True:
+        rest = [i for i in range(len(rates)) if i not in full]
+        total = sum(shares[i] for i in rest)
+        factor = (count - len(full)) / total if total else Fraction(0)
+        above = [i for i in rest if shares[i] * factor > 1]
+        if not above:
+            break
+        full += above
+    wanted = [Fraction(1) if i in full else p * factor for i, p in enumerate(shares)]
+    units = [math.floor(p * GRID) for p in wanted]
+    by_rest = sorted(range(len(rates)), key=lambda i: units[i] - wanted[i] * GRID)
+    for i in by_rest[: count * GRID - sum(units)]:  # the largest remainders
+        units[i] += 1
+    return [n / GRID for n in units]
 
 
 @overload

@@ -144,3 +144,29 @@ def test_a_bad_argument_is_named(call, text):
     with pytest.raises(ValueError) as error:
         call()
     assert str(error.value) == text
+
+
+@given(
+    rate=st.floats(0, 1),
+    depth=st.one_of(st.integers(0, 60), st.lists(st.integers(0, 9), max_size=4)),
+    rule=st.sampled_from(RULES),
+)
+def test_whole_rates_are_in_proportion_and_sum_up_to_the_nearest_whole_number(rate, depth, rule):
+    made = [drop_path_rates(rate, depth, rule=rule, whole=whole) for whole in (False, True)]
+    stages = zip(*made, strict=True) if isinstance(depth, list) else [made]
+    for by_rule, rates in stages:
+        total = sum(map(Fraction, rates))
+        assert total.denominator == 1
+        assert abs(total - math.fsum(by_rule)) <= 0.5 + 1e-8
+        assert all(0 <= p <= 1 and p * 2**23 == int(p * 2**23) for p in rates)
+        below_1 = [(p, q) for p, q in zip(by_rule, rates, strict=True) if q < 1]
+        assert all(q == 0 for p, q in below_1 if p == 0)
+        factor = max((q / p for p, q in below_1 if p > 1e-3), default=0)
+        assert all(abs(q - factor * p) < 2**-10 for p, q in below_1)
+
+
+def test_a_sum_between_two_whole_numbers_goes_to_the_smaller():
+    assert (
+        drop_path_rates(0.5, 5, rule="uniform", whole=True) == [pytest.approx(0.4, abs=2**-23)] * 5
+    )
+    assert sum(drop_path_rates(0.5, 10, whole=True)) == 2

@@ -8,6 +8,7 @@ from droppath_flax.functional import drop_path
 from droppath_flax.keyed import keyed
 from droppath_flax.masks import keep_mask
 from droppath_flax.modules import DropPath, DropPathResidual
+from droppath_flax.plans import layer_plan
 from droppath_flax.residual import drop_path_residual
 from droppath_flax.skipping import skip_dropped
 from droppath_flax.summary import summary
@@ -21,6 +22,7 @@ __all__ = [
     "drop_path_residual",
     "keep_mask",
     "keyed",
+    "layer_plan",
     "set_drop_probs",
     "skip_dropped",
     "summary",

@@ -204,7 +204,7 @@ def _balanced(
         return jnp.ones((0,), bool)
     whole, rest = dropped
     ups = random_bits(fold_in(key, 1), batch // group_size, group)
-    some = whole + (draw23(ups) < rest).astype(jnp.int32)
+    some = whole.astype(jnp.int32) + (draw23(ups) < rest)
     bits = random_bits(fold_in(key, 0), batch, first).reshape(-1, group_size)
     rank = jnp.argsort(jnp.argsort(bits, stable=True))
     return (rank < (group_size - some)[:, None]).reshape(batch)
@@ -213,12 +213,12 @@ def _balanced(
 def _times_threshold(group_size: int, threshold: int | jax.Array) -> Words:
     """Return group_size * T divided by 2**23, and the rest, without a 64-bit integer."""
     if not isinstance(threshold, jax.Array):
-        whole, rest = divmod(group_size * threshold, 1 << DRAW_BITS)
-        return np.int32(whole), np.uint32(rest)
+        whole, left = divmod(group_size * threshold, 1 << DRAW_BITS)
+        return np.uint32(whole), np.uint32(left)
     low = group_size * (threshold & ((1 << LOW_BITS) - 1))
     high = group_size * (threshold >> LOW_BITS) + (low >> LOW_BITS)
     rest = (high << LOW_BITS | low & ((1 << LOW_BITS) - 1)) & ((1 << DRAW_BITS) - 1)
-    return (high >> (DRAW_BITS - LOW_BITS)).astype(jnp.int32), rest
+    return high >> (DRAW_BITS - LOW_BITS), rest
 
 
 def _check_group_size(group_size: int, threshold: int | jax.Array) -> None:

@@ -5,6 +5,7 @@ from droppath_torch.functional import drop_path
 from droppath_torch.keyed import keyed
 from droppath_torch.masks import keep_mask
 from droppath_torch.modules import DropPath, DropPathResidual
+from droppath_torch.plans import layer_plan
 from droppath_torch.residual import drop_path_residual
 from droppath_torch.skipping import skip_dropped
 from droppath_torch.summary import summary
@@ -19,6 +20,7 @@ __all__ = [
     "drop_path_residual",
     "keep_mask",
     "keyed",
+    "layer_plan",
     "set_drop_probs",
     "skip_dropped",
     "summary",

@@ -3,7 +3,7 @@
 Not here: masks that a key draws, which are droppath_torch/masks.py's.
 """
 
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -60,7 +60,8 @@ def _sample_balanced(
     if not batch:
         return torch.ones(0, dtype=torch.bool, device=device)
     groups, threshold = batch // group_size, drop_threshold(drop_prob)
-    given = {} if generator is None else {"generator": generator}  # or no program has any size
+    # a program has one size alone where a generator is named, None too
+    given: dict[str, Any] = {} if generator is None else {"generator": generator}
     random = torch.randint(1 << RANDOM_BITS, (groups + batch,), device=device, **given)
     if isinstance(threshold, Tensor) and not threshold.is_cpu:
         random = to_device(random, threshold.device)

@@ -23,7 +23,7 @@ PACKAGES = {module.__name__: module for module in (droppath, droppath_torch, dro
 
 KINDS = {  # the tables of an argument's wrong values, where its name does not say them
     **dict.fromkeys(["mode", "scale_at", "rule", "shape"], "choice"),
-    **dict.fromkeys(["training", "scale_by_keep", "deterministic"], "flag none"),
+    **dict.fromkeys(["training", "scale_by_keep", "deterministic", "whole"], "flag none"),
     **dict.fromkeys(["drop_prob", "drop_path_rate"], "rate"),
     **dict.fromkeys(["seed", "data", "num"], "integer word"),
     **dict.fromkeys(["begin", "start", "stop"], "number single finite"),
@@ -95,12 +95,15 @@ def add_numpy():
     subject("droppath.kept_capacity", droppath.kept_capacity, capacity, "drop_prob batch groups")
     rates = {"drop_path_rate": 0.5, "depth": 3}
     subject(
-        "droppath.drop_path_rates", droppath.drop_path_rates, rates, "drop_path_rate depth rule"
+        "droppath.drop_path_rates",
+        droppath.drop_path_rates,
+        rates,
+        "drop_path_rate depth rule whole",
     )
-    expected = {"rates": "blocks"}
-    subject(
-        "droppath.expected_depth", droppath.expected_depth, {"rates": [0.1]}, "rates", **expected
-    )
+    plan = droppath.planned_depth, {"rates": [0.1, 0.5]}
+    subject("droppath.planned_depth", *plan, "rates", rates="plan")
+    expected = droppath.expected_depth, {"rates": [0.1]}
+    subject("droppath.expected_depth", *expected, "rates", rates="blocks")
     ramp = {"step": 5, "begin": 0, "end": 10}
     subject("droppath.ramp", droppath.ramp, ramp, "step begin end start stop shape")
     options = " keep drop_prob training scale_by_keep scale_at axis"
@@ -131,6 +134,8 @@ def add_masks():
             names += " device" if package == "droppath_torch" else ""
             kinds = {"key": "key none", "offset": "integer offset unaligned"}
             subject(name, module.keep_mask, {"key": key} | balanced, names, **kinds)
+        plan, kinds = {"key": KEY, "rates": [0.1, 0.5]}, {"key": "key none", "rates": "plan"}
+        subject(f"{package}.layer_plan", module.layer_plan, plan, "key rates", **kinds)
 
 
 def add_torch_functions():

@@ -132,6 +132,12 @@ TORCH_ONLY = {
     },
 }
 FLAX_ONLY = {
+    "plans": {
+        "Rates": "the rates may be an array of JAX",
+        "Stages": "see Rates",
+        "_thresholds": "a program draws the plan; PyTorch's host does, by the reference",
+        "_plan": "see _thresholds",
+    },
     "masks": {
         "LOW_BITS": "JAX has no 64-bit integers unless asked: a product is formed in two words",
         "LARGEST_TRACED_GROUP": "see LOW_BITS",

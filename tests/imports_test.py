@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 SHARED = (
     "numpy droppath.arguments droppath.random droppath.masks droppath.scaling droppath.schedules"
-    " droppath.layers droppath.places droppath.version"
+    " droppath.plans droppath.layers droppath.places droppath.version"
 )
 BY_NAME = "-conformance.adapters -conformance.parity.torch -conformance.parity.flax"  # only so
 MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's path decides

@@ -16,12 +16,29 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import droppath
 from conformance.hlo import collectives
-from conformance.protocol import Backend, Call, Info, Outcome, joined, outcome_from, parts
-from droppath_flax import DropPath, DropPathResidual, drop_path, drop_path_residual, keyed
+from conformance.protocol import (
+    Backend,
+    Call,
+    Info,
+    Outcome,
+    as_float64,
+    joined,
+    outcome_from,
+    outcome_of_plan,
+    parts,
+)
+from droppath_flax import (
+    DropPath,
+    DropPathResidual,
+    drop_path,
+    drop_path_residual,
+    keyed,
+    layer_plan,
+)
 
 CLAIMS = (
     "gradient recompute keyed stateless keep batch balanced axis scale_by_keep scale_at model "
-    "unkeyed calls residual skip compile scan vmap shard"
+    "unkeyed calls residual skip compile scan vmap shard plan"
 )
 DEVICES = 8  # the most that the checks ask for
 PROGRAMS = 64  # the most that are held
@@ -46,6 +63,7 @@ class Flax:
         self.devices = jax.devices(device)
         self.compiled = compiled
         self.programs: dict[str, Any] = {}  # by what is alike in the calls that each is for
+        self.plan = jax.jit(layer_plan)
         self.traced = 0
         self.ran: list[int] = []
 
@@ -65,6 +83,10 @@ class Flax:
         traced, exchanges = self.traced, None
         self.ran.clear()
         with jax.enable_x64(True), jax.default_device(self.devices[0]):
+            if call.op == "planned_depth":
+                return Outcome(as_float64(droppath.planned_depth(**call.options)))
+            if call.op == "layer_plan":
+                return outcome_of_plan(self._plan(call, **call.options))
             if call.op == "model":
                 return Outcome(self._model(call))
             f, x, arrays = self._function(call), *self._arrays(call)
@@ -163,6 +185,15 @@ class Flax:
             return branch(x, *per_sample)
 
         return noted
+
+    def _plan(self, call: Call, key: Any, rates: Any) -> Any:
+        """Return the plan of a call; in a program that is asked for, rates are data."""
+        if call.compiled:
+            return self.plan(key, jnp.asarray(rates))
+        if not self.compiled:
+            return layer_plan(key, rates)
+        draw = self.programs.setdefault(repr(rates), jax.jit(partial(layer_plan, rates=rates)))
+        return draw(key)
 
     def _model(self, call: Call) -> np.ndarray:
         """Return the masks of layers of both modules, in turn, all from call.key: [L, B]."""

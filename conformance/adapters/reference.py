@@ -17,6 +17,7 @@ from conformance.protocol import (
     counting,
     joined,
     outcome_from,
+    outcome_of_plan,
     parts,
 )
 from droppath.decisions import mask_of_call, rows_that_run
@@ -25,7 +26,7 @@ DRAWS = ("mode", "groups", "offset")
 APPLIES = ("scale_by_keep", "scale_at", "axis")
 CLAIMS = (
     "gradient keyed stateless keep batch balanced axis scale_by_keep scale_at model unkeyed "
-    "calls residual skip scan vmap shard random schedule"
+    "calls residual skip scan vmap shard random plan schedule"
 )
 
 
@@ -41,6 +42,8 @@ class Reference:
         """Return the outcome of one call."""
         if call.shards > 1:
             return joined([self.run(part) for part in parts(call)], call.options.get("axis", 0))
+        if call.op == "layer_plan":
+            return outcome_of_plan(self.compute(call))
         if call.op == "drop_path_rates" and np.ndim(call.options["depth"]):
             stages = self.compute(call)
             flat = np.array([p for stage in stages for p in stage], np.float64)

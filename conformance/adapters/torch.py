@@ -12,12 +12,30 @@ from torch._dynamo import lookup_backend
 from torch.utils.checkpoint import checkpoint
 
 import droppath
-from conformance.protocol import Backend, Call, Info, Outcome, counting, joined, outcome_from, parts
-from droppath_torch import DropPath, DropPathResidual, drop_path, drop_path_residual, keyed
+from conformance.protocol import (
+    Backend,
+    Call,
+    Info,
+    Outcome,
+    as_float64,
+    counting,
+    joined,
+    outcome_from,
+    outcome_of_plan,
+    parts,
+)
+from droppath_torch import (
+    DropPath,
+    DropPathResidual,
+    drop_path,
+    drop_path_residual,
+    keyed,
+    layer_plan,
+)
 
 CLAIMS = (
     "gradient recompute keyed keep batch balanced axis scale_by_keep scale_at model unkeyed "
-    "calls residual skip compile scan vmap shard"
+    "calls residual skip compile scan vmap shard plan"
 )
 
 Function = Callable[..., torch.Tensor]
@@ -61,6 +79,10 @@ class Torch:
         """Return the outcome of one call."""
         if call.shards > 1:
             return joined([self.run(part) for part in parts(call)], call.options.get("axis", 0))
+        if call.op == "planned_depth":
+            return Outcome(as_float64(droppath.planned_depth(**call.options)))
+        if call.op == "layer_plan":
+            return outcome_of_plan(layer_plan(**call.options))
         if call.op == "model":
             return Outcome(self._model(call))
         built, ran = self.built, list[int]()
@@ -85,8 +107,8 @@ class Torch:
         if isinstance(call.keep, np.ndarray):
             options["keep"] = torch.from_numpy(call.keep)
         p = call.drop_prob
-        if self.compiled and isinstance(p, np.integer | np.floating):
-            p = p.item()  # Dynamo makes a tensor of it, which no program reads (ARG-1)
+        if self.compiled and isinstance(p, np.generic | np.ndarray) and p.dtype.kind in "iuf":
+            p = p.tolist()  # Dynamo makes data of NumPy's numbers, which no program reads (ARG-1)
         arguments = [x, p, call.training]
         if call.op == "residual":
             options = {"mode": "row", **options}

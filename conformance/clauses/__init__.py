@@ -15,6 +15,7 @@ from conformance.clauses import (
     grad,
     key,
     mask,
+    plan,
     pure,
     res,
     scale,
@@ -35,6 +36,7 @@ AREAS = {
     "BAL": bal,
     "RES": res,
     "SCHED": sched,
+    "PLAN": plan,
     "COMP": comp,
     "DIST": dist,
 }

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from typing import Any
@@ -195,3 +196,42 @@ def depth_is_expected(subject: Subject) -> Results:
     ):
         got = float(subject.run(Call(op="expected_depth", options={"rates": rates})).y)
         yield holds(case, abs(got - want) < 1e-9, str(want), got)
+
+
+@check("SCHED-6", needs=("schedule", "plan"))
+def whole_rates(subject: Subject) -> Results:
+    grid = 2**23
+    depths: tuple[Any, ...] = (12, 54, 1, 2, 5, 0, [3, 3, 27, 3], [2, 0, 1], [18, 18, 18])
+    for rule, depth, rate in product(RULES, depths, (0.0, 0.1, 0.37, 0.5, 0.9, 1.0)):
+        call = rates_call(rule, depth, rate)
+        outcome = subject.run(replace(call, options={**call.options, "whole": True}))
+        case = f"{rule}, depth={depth}, {rate}, whole"
+        sizes: list[int] = depth if isinstance(depth, list) else [depth]
+        by_rule = np.split(by_rule_of(rule, sum(sizes), rate), np.cumsum(sizes)[:-1])
+        if isinstance(depth, list):
+            yield from stages_are(case, depth, outcome)
+        if outcome.y.size != sum(sizes):
+            yield holds(case, False, f"{sum(sizes)} rates", outcome.y)
+            continue
+        for want, got in zip(by_rule, np.split(outcome.y, np.cumsum(sizes)[:-1]), strict=True):
+            units = got * grid
+            yield holds(f"{case}, grid", bool((units == np.rint(units)).all()), "n / 2^23", got)
+            total = math.ceil(math.fsum(want) - 0.5 - 1e-9)
+            yield holds(f"{case}, sum", units.sum() == total * grid, f"{total}", got.sum())
+            near = bool((np.abs(got - scaled_to(want, total)) <= 1 / grid).all())
+            yield holds(case, near, f"{scaled_to(want, total)}", got)
+
+
+def by_rule_of(rule: str, blocks: int, rate: float) -> Array:
+    """Return by_rule as an array."""
+    return np.array(by_rule(rule, blocks, rate), np.float64)
+
+
+def scaled_to(rates: Array, total: int) -> Array:
+    """Return the rates times one factor, at most 1 each, whose sum is total: by bisection."""
+    low, high = 0.0, 2.0**40
+    for _ in range(200):
+        middle = (low + high) / 2
+        few = np.minimum(rates * middle, 1).sum() < total
+        low, high = (middle, high) if few else (low, middle)
+    return np.minimum(rates * low, 1)

@@ -1,5 +1,6 @@
 """What the checks of SCHED must reject."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,19 @@ def rates_mutant(name: str, clauses: str, wrong: Any) -> Mutant:
 def ramp_mutant(name: str, wrong: Any) -> Mutant:
     """Return a mutant of ramp."""
     return mutant(name, "SCHED-4", compute=op("ramp", wrong))
+
+
+def whole_mutant(name: str, wrong: Callable[[list[float]], list[float]]) -> Mutant:
+    """Return a mutant of what makes the rates of a stage whole."""
+
+    def rates_of(whole: bool = False, **options: Any) -> Any:
+        rates = droppath.drop_path_rates(**options)
+        if not whole:
+            return rates
+        nested = np.ndim(options["depth"])
+        return [wrong(stage) for stage in rates] if nested else wrong(rates)
+
+    return rates_mutant(name, "SCHED-6", rates_of)
 
 
 MUTANTS = (
@@ -125,5 +139,20 @@ MUTANTS = (
                 np.size(stage) * (1 - np.mean(rates[0])) for stage in rates if np.size(stage)
             ),
         ),
+    ),
+    whole_mutant("rates that stay as they are", lambda rates: rates),
+    whole_mutant(
+        "whole, and rounded as NumPy divides",
+        lambda rates: np.multiply(rates, round(sum(rates)) / (sum(rates) or 1)).tolist(),
+    ),
+    whole_mutant(
+        "whole by the last layer",
+        lambda rates: [*rates[:-1], min(max(round(sum(rates)) - sum(rates[:-1]), 0), 1)],
+    ),
+    whole_mutant(
+        "whole by the same for every layer",
+        lambda rates: [
+            min(max(p + (round(sum(rates)) - sum(rates)) / len(rates), 0), 1) for p in rates
+        ],
     ),
 )

@@ -69,3 +69,13 @@ def keep_mask(
         for i in sorted(range(g * b, (g + 1) * b), key=lambda i: (words[i], i))[: b - m]:
             keep[i] = 1
     return keep
+
+
+def layer_plan(key: Key, rates: list[float]) -> list[int]:
+    """Return 1 where the layer runs, 0 where it is dropped (PLAN-1)."""
+    words, runs = random_bits(fold_in(key, 0), len(rates)), [1] * len(rates)
+    end = random_bits(fold_in(key, 1), 1)[0] >> 9
+    for layer in sorted(range(len(rates)), key=lambda layer: (words[layer], layer)):
+        begin, end = end, end + threshold(rates[layer])
+        runs[layer] = int(begin >> 23 == end >> 23)
+    return runs

@@ -12,6 +12,7 @@ from conformance.make_golden.edge import edge_vectors
 from conformance.make_golden.gradient import gradient_vectors
 from conformance.make_golden.keys import key_vectors
 from conformance.make_golden.masks import mask_vectors
+from conformance.make_golden.plans import plan_vectors
 from conformance.make_golden.residual import residual_vectors
 from conformance.make_golden.schedules import schedule_vectors
 from conformance.make_golden.vector import words
@@ -25,6 +26,7 @@ FILES = {
     "edge": ("special values, rates near 0 and 1, overflow, rounding, shapes", edge_vectors),
     "keys": ("Threefry-2x32-20: key, fold_in, split, random_bits", key_vectors),
     "masks": ("the masks that a key draws, and how many rows they keep at most", mask_vectors),
+    "plans": ("which layers run, and how many at most", plan_vectors),
     "schedules": ("rates over depth, ramps, the expected depth", schedule_vectors),
     "residual": ("residual blocks that skip, their arguments and gradients", residual_vectors),
 }
