@@ -61,6 +61,18 @@ def test_inductor_draws_the_right_mask_at_an_offset_that_varies(key):
         assert kept.tolist() == keep_mask(KEY, 0.4, 9, offset=offset).tolist()
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="Inductor compiles C++ for a CPU")
+def test_inductor_keeps_whole_rows_where_groups_that_vary_have_one_row():
+    torch._dynamo.reset()
+    program = torch.compile(
+        lambda x, groups: drop_path(x, 0.37, key=KEY, mode="balanced", groups=groups), dynamic=True
+    )
+    for batch, groups in ((7, 7), (8, 2), (5, 5)):
+        kept = program(torch.ones(batch, 2), groups) != 0
+        want = keep_mask(KEY, 0.37, batch, mode="balanced", groups=groups)
+        assert torch.equal(kept, want[:, None].expand(batch, 2))
+
+
 @pytest.mark.filterwarnings(
     "ignore::torch.jit.TracerWarning", "ignore:`torch.jit:DeprecationWarning"
 )

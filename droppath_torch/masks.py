@@ -84,7 +84,8 @@ def keep_mask(
       mode: "row", "balanced" or "batch", as in `droppath.keep_mask`.
       groups: for "balanced", the number of equal contiguous groups of the batch.
       offset: global index of the first row, an integer or a 0-d integer tensor, checked as `key`
-        is; for "balanced" a multiple of the group's size.
+        is; for "balanced" a multiple of the group's size. One that varies in a compiled program is
+        below 2**63.
       device: where the mask is wanted; by default that of a key, rate or offset which is a tensor
         on another device than the CPU, else the CPU.
 
@@ -273,5 +274,7 @@ def keep_smallest(ranks: Tensor, up: Tensor, threshold: Any, group_size: int) ->
     """
     scaled = group_size * threshold
     dropped = (scaled >> DRAW_BITS) + (up < scaled % (1 << DRAW_BITS)).to(torch.int64)
-    grouped = ranks.unflatten(-1, (-1, group_size))
-    return (grouped < (group_size - dropped)[..., None]).flatten(-2)
+    # By row: Inductor reads a dimension that varies and is 1 now, as that of groups of one row, as
+    # if it were longer, where it is broadcast.
+    group = torch.arange(ranks.shape[-1], device=ranks.device) // group_size
+    return ranks < (group_size - dropped)[..., group]

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,18 +53,22 @@ class Torch:
         self.built = 0
         compiler = lookup_backend("inductor" if compiled else "aot_eager")
 
-        def noted(graph: Any, inputs: Any) -> Any:
-            self.built += 1
-            return compiler(graph, inputs)
+        def program(f: Function, dynamic: bool | None) -> Function:
+            def noted(graph: Any, inputs: Any) -> Any:
+                self.built += 1
+                return compiler(graph, inputs)
 
-        # as users call it; or each rate, shape and dtype anew. No limit to their number.
-        dynamic = None if compiled else False
-        torch._dynamo.config.accumulated_recompile_limit = 1 << 20
+            return torch.compile(f, backend=noted, fullgraph=True, dynamic=dynamic)
+
+        torch._dynamo.config.accumulated_recompile_limit = 1 << 20  # no limit to their number
         torch._dynamo.config.recompile_limit = 1 << 20
-        program = partial(torch.compile, backend=noted, fullgraph=True, dynamic=dynamic)
         self.eager: dict[str, Function] = {"drop_path": drop_path, "residual": drop_path_residual}
-        self.programs: dict[str, Function] = {op: program(f) for op, f in self.eager.items()}
-        self.programs["layers"] = program(layers)
+        # Each rate, shape and dtype anew; or as users compile, so that what varies becomes data.
+        functions = {**self.eager, "layers": layers}
+        self.fixed = {op: program(f, False) for op, f in functions.items()}
+        self.programs = (
+            {op: program(f, None) for op, f in functions.items()} if compiled else self.fixed
+        )
 
     def info(self) -> Info:
         """Return the claims of droppath_torch; under Inductor every call is compiled."""
@@ -100,7 +103,10 @@ class Torch:
             return torch.vmap(lambda x, key: drop_path(x, call.drop_prob, key=key, **call.options))(
                 x, self._words(call.key)
             )
-        f = (self.programs if call.compiled or self.compiled else self.eager)[call.op]
+        programs = self.programs if call.compiled or self.compiled else self.eager
+        if call.options.get("offset", 0) >= 2**63 and self.compiled:
+            programs = self.fixed  # PyTorch's integers that vary have 63 bits
+        f = programs[call.op]
         options: dict[str, Any] = {"key": call.key, "keep": call.keep, **call.options}
         if call.compiled and call.key is not None:
             options["key"] = self._words(call.key)
