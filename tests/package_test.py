@@ -84,7 +84,7 @@ def test_the_wheel_holds_the_packages_without_what_serves_in_a_clone_alone(wheel
     assert held == {name for name in here if not IN_A_CLONE_ALONE.search(name)}
     assert {"droppath/SPEC.md", "conformance/test_clauses.py"} <= held
     assert {f"{package}/py.typed" for package in PACKAGES} <= held
-    assert sum(name.startswith("conformance/vectors/v1/") for name in held) == 7
+    assert sum(name.startswith("conformance/vectors/v1/") for name in held) == 8
 
 
 def test_the_wheel_says_its_version_and_authors_and_enters_nothing_into_other_programs(wheel):
@@ -135,7 +135,7 @@ def test_the_suite_runs_under_pytest_by_the_command_of_the_docs(installed, tmp_p
     assert f"python {SUITE} --backend torch" in page
     printed = passes(installed, f"{SUITE} --backend reference -q", tmp_path)
     # without a claim: COMP-1, COMP-2, DIST-2; without a second backend: the pairs
-    assert "53 passed, 4 skipped" in printed
+    assert "59 passed, 4 skipped" in printed
 
 
 def test_under_pytest_a_backend_of_the_users_folder_is_taken_with_its_device(installed, tmp_path):

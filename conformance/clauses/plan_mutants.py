@@ -95,10 +95,10 @@ MUTANTS = (
     plan_mutant(
         "runs and dropped swapped",
         "PLAN-1 PLAN-2 PLAN-3 PLAN-4",
-        staged(lambda key, rates: ~droppath.layer_plan(key, rates)),
+        staged(lambda key, rates: ~droppath.layer_plan(key, [*rates, 0.0])[:-1]),
     ),
     plan_mutant(
-        "rates out of range are clipped",
+        "a plan of rates that are clipped",
         "PLAN-1",
         lambda key, rates: droppath.layer_plan(
             key, np.clip(np.array(rates, float), 0, 1) if np.ndim(rates) == 1 else rates
