@@ -65,6 +65,23 @@ def planned_depth(rates: Rates | Stages) -> int:
     return sum(len(of_layers) - int(of_layers.sum() >> DRAW_BITS) for of_layers in stages)
 
 
+def check_stack(rates: Any, layers: int, key: object, plan: object, training: bool) -> None:
+    """Raise unless rates are those of so many layers, and one of key and plan is given to train."""
+    (stage,) = [rates] if len(stages_of(rates)) == 1 and not is_nested(rates) else [None]
+    if stage is None or len(stage) != layers:
+        raise ValueError(f"rates must be a list of {layers} rates, got {rates!r}")
+    if key is not None and plan is not None:
+        raise ValueError("key and plan must not both be given: plan says what runs, key draws it")
+    if training and key is None and plan is None:
+        raise ValueError("key must be given to drop in training, or plan, got none")
+
+
+def check_plan(shape: Sequence[int], dtype: str, layers: int) -> None:
+    """Raise unless plan is bool [L]; layers: L."""
+    if tuple(shape) != (layers,) or dtype != "bool":
+        raise ValueError(f"plan must be bool of shape ({layers},), got {dtype} of {tuple(shape)}")
+
+
 def thresholds(rates: Rates) -> NDArray[np.int64]:
     """Return the T of each layer of a stage: int64 [L]."""
     return drop_threshold(np.array([check_drop_prob(p, "rates") for p in rates], np.float64))

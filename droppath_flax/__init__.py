@@ -11,6 +11,7 @@ from droppath_flax.modules import DropPath, DropPathResidual
 from droppath_flax.plans import layer_plan
 from droppath_flax.residual import drop_path_residual
 from droppath_flax.skipping import skip_dropped
+from droppath_flax.stacks import drop_path_stack
 from droppath_flax.summary import summary
 from droppath_flax.surgery import set_drop_probs
 
@@ -20,6 +21,7 @@ __all__ = [
     "__version__",
     "drop_path",
     "drop_path_residual",
+    "drop_path_stack",
     "keep_mask",
     "keyed",
     "layer_plan",

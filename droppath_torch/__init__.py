@@ -8,6 +8,7 @@ from droppath_torch.modules import DropPath, DropPathResidual
 from droppath_torch.plans import layer_plan
 from droppath_torch.residual import drop_path_residual
 from droppath_torch.skipping import skip_dropped
+from droppath_torch.stacks import drop_path_stack
 from droppath_torch.summary import summary
 from droppath_torch.surgery import convert, set_drop_probs
 
@@ -18,6 +19,7 @@ __all__ = [
     "convert",
     "drop_path",
     "drop_path_residual",
+    "drop_path_stack",
     "keep_mask",
     "keyed",
     "layer_plan",

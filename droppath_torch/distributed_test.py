@@ -6,6 +6,7 @@ each number of them runs all cases and hands back a dict. Not tested here: other
 
 import time
 import warnings
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import cache
 from itertools import product
@@ -21,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import droppath
-from droppath_torch import DropPath, DropPathResidual, keyed, skip_dropped
+from droppath_torch import DropPath, DropPathResidual, drop_path_stack, keyed, skip_dropped
 
 KEY = droppath.key(3)
 MODES, RATES, KINDS = ["row", "balanced", "batch"], [0.0, 0.05, 0.5, 0.95, 1.0], ["ddp", "fsdp"]
@@ -70,6 +71,14 @@ class Network(nn.Module):
         return x
 
 
+class Planned(Network):
+    """The branches of a Network as a stack, of which two run in each step."""
+
+    def forward(self, x, key):
+        branches = [block.branch for block in self.blocks]
+        return drop_path_stack(self.stem(x), branches, [0.25, 0.5, 0.25], key=key)
+
+
 def parallel(kind, network, unused=False):
     """Wrap a network. fully_shard takes branches: one that is not run is not gathered either."""
     if kind == "ddp":
@@ -84,7 +93,7 @@ def numbers(step):
     return torch.randn(BATCH, 4, generator=torch.Generator().manual_seed(step)).double()
 
 
-def train(model, rank=0, world=1, *, offset=None):
+def train(model, rank=0, world=1, *, offset=None, planned=False):
     """Return the weights after STEPS steps, rank computing its share of each batch."""
     local = BATCH // world
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -92,8 +101,9 @@ def train(model, rank=0, world=1, *, offset=None):
         x = numbers(step)[rank * local :][:local]
         optimizer.zero_grad()
         key = droppath.fold_in(KEY, step)
-        with keyed(model, key, offset=rank * local if offset is None else offset):
-            model(x).sub(x.flip(1)).square().mean().backward()
+        first = rank * local if offset is None else offset
+        with nullcontext() if planned else keyed(model, key, offset=first):
+            model(x, *[key] * planned).sub(x.flip(1)).square().mean().backward()
         optimizer.step()
     weights = [p.detach() for p in model.parameters()]
     return [w.full_tensor() if hasattr(w, "full_tensor") else w for w in weights]
@@ -144,6 +154,8 @@ def run_cases(rank, world):
     for kind in KINDS:
         model = parallel(kind, Network("row", 0.5))
         results["one offset", kind] = train(model, rank, world, offset=0)
+        model = parallel(kind, Planned("row", 0.5), unused=True)
+        results["planned", kind] = train(model, rank, world, planned=True)
         model = parallel(kind, Network("batch", 0.5, skip=False))
         results["skip=False", kind] = train(model, rank, world)
     with pytest.raises(RuntimeError) as error:
@@ -210,6 +222,13 @@ def test_blocks_that_skip_dropped_has_hooked_train_to_the_same_weights(ranks, ki
 @pytest.mark.parametrize(("kind", "mode", "rate"), [c for c in CASES if c[1] != "batch"])
 def test_row_and_balanced_use_every_parameter_whatever_each_rank_draws(ranks, kind, mode, rate):
     assert all(results["apart", kind, mode, rate] for results in ranks)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_planned_stack_trains_to_the_same_weights(ranks, kind):
+    alone = train(Planned("row", 0.5), planned=True)
+    for results in ranks:
+        assert_close(results["planned", kind], alone)
 
 
 def test_batch_mode_under_ddp_needs_find_unused_parameters(ranks):

@@ -138,11 +138,23 @@ def add_masks():
         subject(f"{package}.layer_plan", module.layer_plan, plan, "key rates", **kinds)
 
 
+def add_stacks():
+    kinds = {"rates": "plan", "plan": "runs", "branch": "branch"}
+    flax = {"x": JAX, "branch": lambda w, x: w * x, "params": jnp.ones(2)}
+    for package, right, own in (
+        ("droppath_torch", {"x": TORCH, "branches": [torch.neg] * 2}, "branches training"),
+        ("droppath_flax", flax, "branch params deterministic"),
+    ):
+        name, f = f"{package}.drop_path_stack of a ", PACKAGES[package].drop_path_stack
+        given, names = right | {"rates": [0.5] * 2}, f"x rates key {own} scale_by_keep scale_at"
+        subject(f"{name}key", f, given | {"key": KEY}, names, **kinds)
+        subject(f"{name}plan", f, given | {"plan": np.ones(2, bool)}, "plan", **kinds)
+
+
 def add_torch_functions():
     options = "x drop_prob training keep mode scale_by_keep scale_at axis groups offset"
-    block = with_per_sample(
-        droppath_torch.drop_path_residual, "x", "branch", "drop_prob", "training"
-    )
+    f = droppath_torch.drop_path_residual
+    block = with_per_sample(f, "x", "branch", "drop_prob", "training")
     branch = {"branch": lambda x, *_: x, "per_sample": torch.ones(B)}
     aligned = {"offset": "integer offset unaligned"}
     for name, names, given in (
@@ -181,8 +193,8 @@ def add_torch_modules():
         subject(f"droppath_torch.{name} assigned to, in keyed", f, {}, without)
 
 
-def run_keyed(model, key=KEY, offset=0, layers=None, x=TORCH):
-    with droppath_torch.keyed(model, key, offset=offset, layers=layers):
+def run_keyed(model, key=KEY, offset=0, layers=None, x=TORCH, package=droppath_torch):
+    with package.keyed(model, key, offset=offset, layers=layers):
         model(x)
 
 
@@ -202,10 +214,8 @@ def add_torch_models():
     model = torch.nn.Sequential(*[droppath_torch.DropPath(0.5) for _ in range(3)])
     right, state = {"model": model, "key": KEY}, partial(layers, model)
 
-    kinds = {"key": "key none", "model": "model no_droppath"}
-    subject(
-        "droppath_torch.keyed", run_keyed, right, "model key offset layers x", state=state, **kinds
-    )
+    kinds, names = {"key": "key none", "model": "model no_droppath"}, "model key offset layers x"
+    subject("droppath_torch.keyed", run_keyed, right, names, state=state, **kinds)
     right = {"model": model, "rates": 0.5}
     f, kinds = droppath_torch.set_drop_probs, {"model": "model no_droppath"}
     subject("droppath_torch.set_drop_probs", f, right, "model rates layers", state=state, **kinds)
@@ -220,16 +230,11 @@ def add_torch_models():
     subject("droppath_torch.summary", droppath_torch.summary, {"model": model}, "model")
 
 
-def run_flax_keyed(model, key=KEY, offset=0, layers=None, x=JAX):
-    with droppath_flax.keyed(model, key, offset=offset, layers=layers):
-        model(x)
-
-
 def add_flax_models():
     model = nnx.Sequential(*[droppath_flax.DropPath(0.5) for _ in range(3)])
-    right, state = {"model": model, "key": KEY}, partial(nnx.graphdef, model)
-    kinds = {"key": "key none", "model": "model no_droppath"}
-    f, names = run_flax_keyed, "model key offset layers x"
+    right, state = {"model": model, "key": KEY, "x": JAX}, partial(nnx.graphdef, model)
+    kinds, names = {"key": "key none", "model": "model no_droppath"}, "model key offset layers x"
+    f = partial(run_keyed, package=droppath_flax)
     subject("droppath_flax.keyed", f, right, names, state=state, **kinds)
     right, kinds = {"model": model, "rates": 0.5}, {"model": "model no_droppath"}
     f = droppath_flax.set_drop_probs
@@ -290,11 +295,6 @@ def add_flax_calls(name, make, twin):
     subject(f"droppath_flax.linen.{name} called", call, right | {"key": KEY}, names, **flags)
 
 
-add_numpy()
-add_masks()
-add_torch_functions()
-add_torch_modules()
-add_torch_models()
-add_flax_functions()
-add_flax_modules()
-add_flax_models()
+ALL = add_numpy, add_masks, add_stacks, add_torch_functions, add_torch_modules, add_torch_models
+for add in (*ALL, add_flax_functions, add_flax_modules, add_flax_models):
+    add()
