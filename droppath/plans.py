@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from droppath.arguments import check_drop_prob
+from droppath.arguments import check_drop_prob, check_source
 from droppath.masks import DRAW_BITS, draw23, drop_threshold
 from droppath.random import Words, as_key, fold_in, random_bits
 from droppath.schedules import TEXT
@@ -67,13 +67,13 @@ def planned_depth(rates: Rates | Stages) -> int:
 
 def check_stack(rates: Any, layers: int, key: object, plan: object, training: bool) -> None:
     """Raise unless rates are those of so many layers, and one of key and plan is given to train."""
-    (stage,) = [rates] if len(stages_of(rates)) == 1 and not is_nested(rates) else [None]
-    if stage is None or len(stage) != layers:
+    stages_of(rates)
+    if is_nested(rates) or len(rates) != layers:
         raise ValueError(f"rates must be a list of {layers} rates, got {rates!r}")
     if key is not None and plan is not None:
         raise ValueError("key and plan must not both be given: plan says what runs, key draws it")
-    if training and key is None and plan is None:
-        raise ValueError("key must be given to drop in training, or plan, got none")
+    if training and plan is None:
+        check_source(key, "plan")
 
 
 def check_plan(shape: Sequence[int], dtype: str, layers: int) -> None:
@@ -83,8 +83,8 @@ def check_plan(shape: Sequence[int], dtype: str, layers: int) -> None:
 
 
 def thresholds(rates: Rates) -> NDArray[np.int64]:
-    """Return the T of each layer of a stage: int64 [L]."""
-    return drop_threshold(np.array([check_drop_prob(p, "rates") for p in rates], np.float64))
+    """Return the T of each layer of a stage whose rates are checked: int64 [L]."""
+    return drop_threshold(np.array([float(p) for p in rates]))
 
 
 def stages_of(rates: Any, *arrays: type) -> list[Any]:

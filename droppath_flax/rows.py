@@ -109,9 +109,13 @@ def select_sum(
     x: jax.Array, f: jax.Array, keep: jax.Array, s: float | jax.Array, axis: int
 ) -> jax.Array:
     """Return x + s * f where keep, x elsewhere: one rounding to x's dtype (RES-1, RES-2, RES-3)."""
+    return where(keep, scaled_sum(x, f, s), x, axis)
+
+
+def scaled_sum(x: jax.Array, f: jax.Array, s: float | jax.Array) -> jax.Array:
+    """Return x + s * f, formed in the compute type and rounded once."""
     compute = compute_type(x)
-    y = (x.astype(compute) + jnp.asarray(s, compute) * f.astype(compute)).astype(x.dtype)
-    return where(keep, y, x, axis)
+    return (x.astype(compute) + jnp.asarray(s, compute) * f.astype(compute)).astype(x.dtype)
 
 
 @partial(jax.jit, static_argnums=3, inline=True)

@@ -26,7 +26,7 @@ from droppath.scaling import inverse_keep_prob, scales
 from droppath.schedules import GRID
 from droppath_flax.functional import as_array
 from droppath_flax.plans import Key, layer_plan
-from droppath_flax.rows import compute_type
+from droppath_flax.rows import compute_type, scaled_sum
 
 
 def drop_path_stack(
@@ -112,17 +112,16 @@ def _count(params: Any) -> int:
 
 def _scan(branch: Any, x: jax.Array, params: Any, runs: Any, s: Any) -> jax.Array:
     """Return x after these layers; runs: which of them count, None if all do."""
-    compute = compute_type(x)
 
     def step(x: jax.Array, layer: tuple[Any, Any, Any]) -> tuple[jax.Array, None]:
         params, run, s = layer
         given = x if run is None else jnp.where(run, x, lax.stop_gradient(x))
         f = as_array(branch(params, given), "branch must return")
         check_branch(f.shape, f.dtype.name, x.shape)
-        y = (x.astype(compute) + s * f.astype(compute)).astype(x.dtype)
+        y = scaled_sum(x, f, s)
         return (y if run is None else jnp.where(run, y, x)), None
 
-    return lax.scan(step, x, (params, runs, jnp.asarray(s, compute)))[0]
+    return lax.scan(step, x, (params, runs, jnp.asarray(s, compute_type(x))))[0]
 
 
 def _take(leaf: ArrayLike, order: jax.Array, place: jax.Array, runs: jax.Array) -> jax.Array:

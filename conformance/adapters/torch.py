@@ -104,7 +104,7 @@ class Torch:
                 x, self._words(call.key)
             )
         programs = self.programs if call.compiled or self.compiled else self.eager
-        if call.options.get("offset", 0) >= 2**63 and self.compiled:
+        if self.compiled and call.options.get("offset", 0) >= 2**63:
             programs = self.fixed  # PyTorch's integers that vary have 63 bits
         f = programs[call.op]
         options: dict[str, Any] = {"key": call.key, "keep": call.keep, **call.options}
