@@ -1,5 +1,11 @@
 """The runner: verdicts and reports."""
 
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+
+from conformance import runner
 from conformance.adapters.reference import Reference
 from conformance.clauses import CHECKS
 from conformance.loading import load
@@ -28,3 +34,17 @@ def test_what_is_not_claimed_is_not_tested_and_not_a_failure():
     untested = {verdict.clause for verdict in report.verdicts if verdict.untested}
     assert untested == {check.clause for check in CHECKS if check.needs or check.needs_any}
     assert report.conforms
+
+
+@pytest.mark.parametrize(("compiles", "checks"), [(False, 1), (True, 4)])
+def test_a_check_may_take_four_times_as_long_where_the_backend_compiles(
+    compiles, checks, monkeypatch
+):
+    class Compiling(Reference):
+        def info(self):
+            return replace(super().info(), compiles=compiles)
+
+    asked = []
+    monkeypatch.setattr(runner, "limit", lambda _, n: asked.append(n) or nullcontext())
+    run_checks("compiling", Compiling(), ("EVAL-1",))
+    assert asked == [checks]

@@ -37,8 +37,11 @@ def is_dear(primitive: Any, *_: Any, **__: Any) -> bool:
 def cond(runs: jax.Array, run: Function, stay: Function, *operands: Any) -> Any:
     """Return run(*operands) if `runs`, bool [], else stay(*operands), which costs next to nothing.
 
-    Pytrees of arrays go in and out; `run` may close over others. Differentiated in reverse only.
+    Pytrees of arrays go in and out; `run` may close over others. Differentiated in reverse only,
+    where `runs` is traced; an eager call reads it, for JAX compiles a condition anew at each call.
     """
+    if not isinstance(runs, jax.core.Tracer):
+        return run(*operands) if runs else stay(*operands)
     flat, tree = jax.tree.flatten(operands)
     program, result = jax.make_jaxpr(run, return_shape=True)(*operands)  # traced once
     given = [*map(jnp.asarray, program.consts), *flat]

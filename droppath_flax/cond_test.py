@@ -27,21 +27,21 @@ def stay(x, rest):
 def test_values_and_gradients_are_those_of_lax_cond_also_of_the_gradient(runs):
     rest = {"w": W, "n": jnp.arange(2), "key": jax.random.key(0)}
 
-    def loss(which, x, w):
-        return (which(jnp.asarray(runs), run, stay, x, rest | {"w": w})["y"] ** 2).sum()
+    def loss(which, x, w, runs):
+        return (which(runs, run, stay, x, rest | {"w": w})["y"] ** 2).sum()
 
-    def steepness(which, x, w):
-        return sum((g**2).sum() for g in jax.grad(partial(loss, which), (0, 1))(x, w))
+    def steepness(which, x, w, runs):
+        return sum((g**2).sum() for g in jax.grad(partial(loss, which), (0, 1))(x, w, runs))
 
     x = numbers(3, 4)
     for of in (loss, steepness):
         got, want = (
-            jax.jit(jax.value_and_grad(partial(of, which), (0, 1)))(x, W)
+            jax.jit(jax.value_and_grad(partial(of, which), (0, 1)))(x, W, runs)
             for which in (cond, lax.cond)
         )
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
-    n = cond(jnp.asarray(runs), run, stay, x, rest)["n"]
+    n = jax.jit(lambda runs: cond(runs, run, stay, x, rest)["n"])(runs)
     assert n.tolist() == ([1, 2] if runs else [0, 1])
 
 

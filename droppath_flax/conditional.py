@@ -32,7 +32,7 @@ def add_if(runs: jax.Array, add: Add, branch: Any, x: jax.Array, *per_sample: An
 
     if isinstance(branch, nnx.Module):
         return _add_if_nnx(runs, add, branch, x, *per_sample)
-    if isinstance(branch, linen.Module):
+    if isinstance(branch, linen.Module) and isinstance(runs, jax.core.Tracer):
         lean = linen.checkpoint(add, policy=is_dear, prevent_cse=False)
         return linen.cond(runs, lean, stay, branch, x, *per_sample)
     return cond(runs, partial(add, branch), partial(stay, branch), x, *per_sample)

@@ -15,10 +15,13 @@ import droppath_flax.linen
 from droppath_flax import DropPathResidual, drop_path_residual
 from droppath_flax.residual_test import numbers
 
-KEPT = next(
-    key
-    for key in map(droppath.key, range(8))
-    if droppath.keep_mask(key, 0.5, 1, mode="batch").all()
+KEPT, DROPPED = (
+    next(
+        key
+        for key in map(droppath.key, range(8))
+        if droppath.keep_mask(key, 0.5, 1, mode="batch").all() == kept
+    )
+    for kept in (True, False)
 )
 
 
@@ -256,3 +259,37 @@ def find_eqn(jaxpr, name):
             if (found := find_eqn(inner, name)) is not None:
                 return found
     return None
+
+
+
+def compilations(run):
+    """How many programs XLA compiles for run()."""
+    events = []
+    noted = lambda event, *_, **__: events.append(event)  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(noted)
+    run()
+    jax.monitoring.unregister_event_duration_listener(noted)
+    return sum("backend_compile" in event for event in events)
+
+
+@pytest.mark.parametrize("branch", [jnp.tanh, Linear(4)])
+def test_an_eager_call_runs_its_branch_or_not_and_compiles_nothing_for_that(branch):
+    ran = []
+
+    def step(key):
+        def fresh(x):
+            ran.append(1)
+            return branch(x)
+
+        block = partial(drop_path_residual, branch=fresh, drop_prob=0.5, key=key, mode="batch")
+        y, pull = jax.vjp(block, X)
+        return y, pull(y)[0]
+
+    (y, dx), (stayed, dy) = step(KEPT), step(DROPPED)
+    assert len(ran) == 1
+    np.testing.assert_allclose(y, X + 2 * branch(X), rtol=1e-6)
+    assert not np.allclose(dx, y)
+    assert (stayed == X).all()
+    assert (dy == X).all()
+    assert compilations(lambda: jax.jit(lambda x: x * 3)(X)) == 1  # they are seen
+    assert compilations(lambda: [step(KEPT), step(DROPPED)]) == 0

@@ -90,7 +90,7 @@ class Flax:
             if call.op == "model":
                 return Outcome(self._model(call))
             f, x, arrays = self._function(call), *self._arrays(call)
-            if call.compiled or self.compiled or call.op == "layers" or call.shards > 1:
+            if self._is_compiled(call):
                 f = self._compiled(call, f, x, *arrays)
             if call.shards > 1:
                 exchanges = collectives(f.as_text()).total()
@@ -100,6 +100,11 @@ class Flax:
         outcome = outcome_from(y, dx, x, drew=False)
         ran = sum(self.ran) if counts(call) else None
         return replace(outcome, ran=ran, built=self.traced > traced, collectives=exchanges)
+
+    def _is_compiled(self, call: Call) -> bool:
+        """Return whether a call is one program; JAX makes one of a checkpoint in any case."""
+        asked = call.compiled or self.compiled or call.recompute
+        return asked or call.op == "layers" or call.shards > 1
 
     def _arrays(self, call: Call) -> tuple[jax.Array, tuple[Any, ...]]:
         """Return x, and dy, per_sample, key, keep and rates: what of a call is data."""
@@ -180,8 +185,11 @@ class Flax:
             return branch
 
         def noted(x: jax.Array, *per_sample: jax.Array) -> jax.Array:
-            rows = x.shape[axis]
-            jax.debug.callback(lambda: self.ran.append(rows))
+            note = partial(self.ran.append, x.shape[axis])
+            if isinstance(x, jax.core.Tracer):
+                jax.debug.callback(note)
+            else:
+                note()
             return branch(x, *per_sample)
 
         return noted
