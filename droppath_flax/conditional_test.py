@@ -261,7 +261,6 @@ def find_eqn(jaxpr, name):
     return None
 
 
-
 def compilations(run):
     """How many programs XLA compiles for run()."""
     events = []
