@@ -13,6 +13,7 @@ from droppath.reference import (
     drop_path_vjp,
 )
 from droppath.schedules import drop_path_rates, expected_depth, ramp
+from droppath.stacks import drop_path_stack
 from droppath.version import __version__
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "drop_path_rates",
     "drop_path_residual",
     "drop_path_residual_vjp",
+    "drop_path_stack",
     "drop_path_vjp",
     "expected_depth",
     "fold_in",

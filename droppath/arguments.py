@@ -8,14 +8,15 @@ ARG-5).
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
-from typing import Literal, SupportsIndex, cast
+from typing import Any, Literal, SupportsIndex, TypeVar, cast
 
 import numpy as np
 
 Mode = Literal["row", "balanced", "batch"]
 ScaleAt = Literal["train", "eval"]
+F = TypeVar("F", bound=Callable[..., Any])
 
 FLOATS = "float64", "float32", "float16", "bfloat16"  # the types of SPEC.md
 FLOAT_TEXT = f"{', '.join(FLOATS[:-1])} or {FLOATS[-1]}"
@@ -129,6 +130,16 @@ def check_callable(branch: object, name: str = "branch") -> None:
     """Raise unless branch can be called."""
     if not callable(branch):
         raise ValueError(f"{name} must be callable, got {branch!r}")
+
+
+def check_branches(branches: Iterable[F]) -> list[F]:
+    """Return the branches of a stack, each of which can be called, as a list."""
+    if not isinstance(branches, Iterable):
+        raise ValueError(f"branches must be callables in a list, got {branches!r}")
+    called = [*branches]
+    for branch in called:
+        check_callable(branch, "branches")
+    return called
 
 
 def check_options(mode: object, scale_at: object, axis: SupportsIndex, groups: object) -> None:

@@ -65,10 +65,15 @@ def planned_depth(rates: Rates | Stages) -> int:
     return sum(len(of_layers) - int(of_layers.sum() >> DRAW_BITS) for of_layers in stages)
 
 
-def check_stack(rates: Any, layers: int, key: object, plan: object, training: bool) -> None:
-    """Raise unless rates are those of so many layers, and one of key and plan is given to train."""
-    stages_of(rates)
-    if is_nested(rates) or len(rates) != layers:
+def check_stack(
+    rates: Any, layers: int, key: object, plan: object, training: bool, *arrays: type
+) -> None:
+    """Raise unless rates are those of so many layers, and one of key and plan is given to train.
+
+    arrays: as in `stages_of`.
+    """
+    stages_of(rates, *arrays)
+    if is_nested(rates, *arrays) or len(rates) != layers:
         raise ValueError(f"rates must be a list of {layers} rates, got {rates!r}")
     if key is not None and plan is not None:
         raise ValueError("key and plan must not both be given: plan says what runs, key draws it")

@@ -11,6 +11,7 @@ from droppath_flax.modules import DropPath, DropPathResidual
 from droppath_flax.plans import layer_plan
 from droppath_flax.residual import drop_path_residual
 from droppath_flax.skipping import skip_dropped
+from droppath_flax.stacking import stack_layers
 from droppath_flax.stacks import drop_path_stack
 from droppath_flax.summary import summary
 from droppath_flax.surgery import set_drop_probs
@@ -27,5 +28,6 @@ __all__ = [
     "layer_plan",
     "set_drop_probs",
     "skip_dropped",
+    "stack_layers",
     "summary",
 ]

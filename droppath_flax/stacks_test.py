@@ -1,18 +1,22 @@
 """A stack under a plan: the layers that run, by hand and beside masking; gradients, refusals."""
 
+from functools import partial
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
 import droppath
-from droppath_flax import drop_path_stack, layer_plan
+from droppath_flax import drop_path_stack, layer_plan, stack_layers
 
 WHOLE = droppath.drop_path_rates(0.5, 6, whole=True)
 SPARE = [0.3] * 6
 WEIGHTS = jax.random.normal(jax.random.key(0), (6, 4, 4)) / 2
 X = jax.random.normal(jax.random.key(1), (5, 4))
+KEY = jax.random.key(2)
 
 
 def branch(w, x):
@@ -110,23 +114,130 @@ def test_a_plan_that_is_given_decides():
     np.testing.assert_allclose(traced, y, rtol=1e-6)
 
 
-def test_layers_of_nnx_that_vmap_makes():
-    @nnx.split_rngs(splits=6)
-    @nnx.vmap(in_axes=0, out_axes=0)
-    def make(rngs):
-        return nnx.Linear(4, 4, rngs=rngs)
+@nnx.split_rngs(splits=6)
+@nnx.vmap(in_axes=0, out_axes=0)
+def made(rngs):
+    return nnx.Linear(4, 4, rngs=rngs)
 
+
+def listed(rngs):
+    return stack_layers([nnx.Linear(4, 4, rngs=rngs) for _ in range(6)])
+
+
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("make", [made, listed])
+def test_layers_of_nnx_that_vmap_makes_or_a_list(make, remat):
     graphdef, params = nnx.split(make(nnx.Rngs(0)))
 
     def call(params, x):
         return nnx.merge(graphdef, params)(x)
 
-    def loss(params):
-        return drop_path_stack(X, call, params, WHOLE, key=jax.random.key(2)).sum()
+    layer = jax.checkpoint(call) if remat else call
 
-    grads = jax.jit(jax.grad(loss))(params)
-    dropped = ~np.asarray(layer_plan(jax.random.key(2), WHOLE))
-    assert (np.abs(grads["kernel"][...]).sum((1, 2)) == 0).tolist() == dropped.tolist()
+    def loss(params):
+        return drop_path_stack(X, layer, params, WHOLE, key=jax.random.key(2)).sum()
+
+    value, grads = jax.jit(jax.value_and_grad(loss))(params)
+    runs = np.asarray(layer_plan(jax.random.key(2), WHOLE))
+    assert (np.abs(grads["kernel"][...]).sum((1, 2)) != 0).tolist() == runs.tolist()
+    x = X
+    for kernel, bias, p, run in zip(
+        params["kernel"][...], params["bias"][...], WHOLE, runs, strict=True
+    ):
+        x = x + (x @ kernel + bias) / (1 - p) if run else x
+    np.testing.assert_allclose(value, x.sum(), rtol=1e-5)
+
+
+def test_layers_of_linen():
+    layer = linen.Dense(4)
+    variables = stack_layers([layer.init(jax.random.key(i), X) for i in range(6)])
+    y = jax.jit(lambda v: drop_path_stack(X, layer.apply, v, WHOLE, key=KEY))(variables)
+    kernels, runs = variables["params"]["kernel"], np.asarray(layer_plan(KEY, WHOLE))
+    x = X
+    for kernel, p, run in zip(kernels, WHOLE, runs, strict=True):
+        x = x + x @ kernel / (1 - p) if run else x
+    np.testing.assert_allclose(y, x, rtol=1e-5)
+
+
+def test_a_layer_that_does_not_run_keeps_its_state():
+    norms = stack_layers([nnx.BatchNorm(4, rngs=nnx.Rngs(0)) for _ in range(6)])
+    graphdef, params, state = nnx.split(norms, nnx.Param, ...)
+
+    def branch(params, state, x):
+        norm = nnx.merge(graphdef, params, state)
+        return norm(x), nnx.state(norm, nnx.Not(nnx.Param))
+
+    for options, runs in (
+        ({"key": KEY}, np.asarray(layer_plan(KEY, WHOLE))),
+        ({"plan": np.zeros(6, bool)}, np.zeros(6, bool)),
+        ({"deterministic": True}, np.ones(6, bool)),  # whose norms are in training all the same
+    ):
+        y, after = jax.jit(
+            lambda state, o=options: drop_path_stack(X, branch, params, WHOLE, state=state, **o)
+        )(state)
+        moved = np.any(after["mean"][...] != state["mean"][...], axis=1)
+        assert moved.tolist() == runs.tolist()
+        assert y.shape == X.shape
+
+
+def test_a_state_may_be_differentiated():
+    def branch(w, state, x):
+        return x @ w, state * jnp.sin(x.sum())
+
+    def loss(state, x, stack):
+        y, after = stack(state, x)
+        return (y**2).sum() + (after**2).sum()
+
+    def ours(state, x):
+        return drop_path_stack(x, branch, WEIGHTS, WHOLE, state=state, key=KEY)
+
+    def theirs(state, x):
+        after = []
+        for w, s, p, run in zip(WEIGHTS, state, WHOLE, layer_plan(KEY, WHOLE), strict=True):
+            f, new = branch(w, s, x)
+            x = jnp.where(run, x + jnp.float32(1 / (1 - p)) * f, x)
+            after.append(jnp.where(run, new, s))
+        return x, jnp.stack(after)
+
+    grads = [jax.grad(loss, argnums=(0, 1))(jnp.arange(6.0), X, f) for f in (ours, theirs)]
+    for got, want in zip(*grads, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_rates_may_be_data_of_one_program():
+    traced = []
+
+    @jax.jit
+    def program(rates, key):
+        traced.append(1)
+        return drop_path_stack(X, branch, WEIGHTS, rates, key=key, depth=5)
+
+    for rates, seed in product([WHOLE, [0.25] * 6, [1.0, 0, 0, 0, 0, 0]], range(4)):
+        key = jax.random.key(seed)
+        got = program(jnp.array(rates), key)
+        want = drop_path_stack(X, branch, WEIGHTS, rates, key=key)
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+        given = drop_path_stack(X, branch, WEIGHTS, jnp.array(rates), key=key, depth=6)
+        np.testing.assert_allclose(given, want, rtol=1e-5)
+    assert len(traced) == 1
+    late = {"deterministic": True, "scale_at": "eval"}
+    ys = [drop_path_stack(X, branch, WEIGHTS, r, **late) for r in (WHOLE, jnp.array(WHOLE))]
+    np.testing.assert_allclose(*ys, rtol=1e-5)
+
+
+def test_a_ramp_in_whole_layers_takes_as_few_programs():
+    traced = []
+
+    @partial(jax.jit, static_argnums=0)
+    def program(rates, key):
+        traced.append(sum(rates))
+        return drop_path_stack(X, branch, WEIGHTS, list(rates), key=key)
+
+    for step in range(40):
+        rate = droppath.ramp(step, begin=0, end=30, start=0.9, stop=0.0)
+        rates = droppath.drop_path_rates(rate, 6, whole=True)
+        program(tuple(rates), jax.random.key(step))
+    assert traced == [3, 2, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -152,10 +263,23 @@ def test_layers_of_nnx_that_vmap_makes():
         ({"x": jnp.ones(3, int)}, "x must be "),
         ({"deterministic": 0}, "deterministic must be "),
         ({"scale_at": "never"}, "scale_at must be "),
+        ({"depth": 5}, "depth must be None where rates is no JAX array, got 5"),
+        ({"rates": jnp.array(WHOLE)}, "depth must be in [5, 6] where rates is a JAX array, got "),
+        ({"rates": jnp.array(WHOLE), "depth": 4}, "depth must be in [5, 6] where rates is "),
+        ({"rates": jnp.array([1.5] * 6)}, "rates must be a number in [0, 1], got 1.5"),
+        ({"rates": jnp.array(WHOLE)[:5]}, "rates must be a list of 6 rates, got "),
+        ({"state": jnp.ones((5, 2))}, "state must be arrays [L, ...] with L = 6, got shapes"),
+        ({"state": jnp.ones(6)}, "branch must return a pair, (f, state), got "),
+        (
+            {"state": jnp.ones(6), "branch": lambda w, state, x: (x, state[None])},
+            "branch must return a state of the form it is given, float32[], got float32[1]",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(changes, text):
     right = {"x": X, "branch": branch, "params": WEIGHTS, "rates": WHOLE, "key": droppath.key(0)}
+    if "state" in changes:
+        right["branch"] = lambda w, state, x: x
     with pytest.raises(ValueError) as error:
         drop_path_stack(**right | changes)
     assert str(error.value).startswith(text)

@@ -74,9 +74,14 @@ class Network(nn.Module):
 class Planned(Network):
     """The branches of a Network as a stack, of which two run in each step."""
 
+    def __init__(self, zero_gradients=False):
+        super().__init__("row", 0.5)
+        self.zero_gradients = zero_gradients
+
     def forward(self, x, key):
-        branches = [block.branch for block in self.blocks]
-        return drop_path_stack(self.stem(x), branches, [0.25, 0.5, 0.25], key=key)
+        branches, rates = [block.branch for block in self.blocks], [0.25, 0.5, 0.25]
+        x = self.stem(x)
+        return drop_path_stack(x, branches, rates, key=key, zero_gradients=self.zero_gradients)
 
 
 def parallel(kind, network, unused=False):
@@ -154,8 +159,9 @@ def run_cases(rank, world):
     for kind in KINDS:
         model = parallel(kind, Network("row", 0.5))
         results["one offset", kind] = train(model, rank, world, offset=0)
-        model = parallel(kind, Planned("row", 0.5), unused=True)
-        results["planned", kind] = train(model, rank, world, planned=True)
+        for zeros in (False, True):
+            model = parallel(kind, Planned(zeros), unused=not zeros)
+            results["planned", kind, zeros] = train(model, rank, world, planned=True)
         model = parallel(kind, Network("batch", 0.5, skip=False))
         results["skip=False", kind] = train(model, rank, world)
     with pytest.raises(RuntimeError) as error:
@@ -224,11 +230,11 @@ def test_row_and_balanced_use_every_parameter_whatever_each_rank_draws(ranks, ki
     assert all(results["apart", kind, mode, rate] for results in ranks)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_planned_stack_trains_to_the_same_weights(ranks, kind):
-    alone = train(Planned("row", 0.5), planned=True)
+@pytest.mark.parametrize(("kind", "zeros"), list(product(KINDS, (False, True))))
+def test_a_planned_stack_trains_to_the_same_weights(ranks, kind, zeros):
+    alone = train(Planned(), planned=True)
     for results in ranks:
-        assert_close(results["planned", kind], alone)
+        assert_close(results["planned", kind, zeros], alone)
 
 
 def test_batch_mode_under_ddp_needs_find_unused_parameters(ranks):

@@ -1,16 +1,18 @@
 """drop_path_stack for PyTorch: layers one after the other, of which a plan runs some."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from droppath.arguments import (
     ScaleAt,
     check_axis,
     check_branch,
-    check_callable,
+    check_branches,
     check_flags,
     check_scale_at,
 )
@@ -32,6 +34,7 @@ def drop_path_stack(
     plan: NDArray[np.bool_] | Tensor | None = None,
     scale_by_keep: bool = True,
     scale_at: ScaleAt = "train",
+    zero_gradients: bool = False,
 ) -> Tensor:
     """Return x after a stack of layers, x = x + branch(x) / (1 - rate), of which a plan runs some.
 
@@ -49,6 +52,10 @@ def drop_path_stack(
       key: draws the plan, as in `layer_plan`.
       plan: bool [L] on the CPU, the plan itself in place of a key.
       scale_by_keep, scale_at: as in `drop_path`, for each layer.
+      zero_gradients: True gives the parameters of a dropped layer, if it is an nn.Module, zeros for
+        gradients. Else they get none, and an optimizer of PyTorch leaves them and their state as
+        they are; with zeros AdamW decays them, and moves them on by their momentum, as optax does.
+        DistributedDataParallel then needs no `find_unused_parameters`.
 
     Returns: tensor of x's shape, dtype and device.
     Raises: ValueError for arguments outside these ranges, and for a missing key.
@@ -60,16 +67,12 @@ def drop_path_stack(
 
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md, area PLAN.
     """
-    check_flags(training=training, scale_by_keep=scale_by_keep)
+    check_flags(training=training, scale_by_keep=scale_by_keep, zero_gradients=zero_gradients)
     check_scale_at(scale_at)
     if not isinstance(x, Tensor):
         raise ValueError(f"x must be a tensor, got {type(x).__name__}")
     check_axis(0, x.shape, dtype_text(x))
-    if not isinstance(branches, Iterable):
-        raise ValueError(f"branches must be callables in a list, got {branches!r}")
-    called = [*branches]
-    for branch in called:
-        check_callable(branch, "branches")
+    called = check_branches(branches)
     check_stack(rates, len(called), key, plan, training)
     scaled = scales(training, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
     runs = _plan(key, plan, rates) if training else [True] * len(called)
@@ -80,6 +83,8 @@ def drop_path_stack(
             check_branch(f.shape, dtype_text(f), x.shape, "branches")
             s = 1.0 - p if late else inverse_keep_prob(p) if scaled else 1.0
             x = add_rows(x, f, None, s, 0)
+        elif zero_gradients and isinstance(branch, nn.Module):
+            x = _ZeroGradients.apply(x, *(w for w in branch.parameters() if w.requires_grad))
     return x
 
 
@@ -92,3 +97,16 @@ def _plan(key: Key | None, plan: NDArray[np.bool_] | Tensor | None, rates: Rates
     given = plan.numpy() if isinstance(plan, Tensor) else np.asarray(plan)
     check_plan(given.shape, given.dtype.name, len(rates))
     return given.tolist()
+
+
+class _ZeroGradients(torch.autograd.Function):
+    """x, whose backward gives zeros to the parameters."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.parameters = parameters
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor, ...]:
+        return *dy, *map(torch.zeros_like, ctx.parameters)

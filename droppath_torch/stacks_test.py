@@ -67,6 +67,68 @@ def test_a_layer_that_is_dropped_has_no_gradient_in_this_step():
     assert ran == droppath.layer_plan(KEY, RATES).tolist()
 
 
+DROPPED = next(
+    droppath.key(seed)
+    for seed in range(99)
+    if not droppath.layer_plan(droppath.key(seed), RATES)[2]
+)
+
+
+@pytest.mark.parametrize("zero_gradients", [False, True])
+def test_adamw_leaves_a_dropped_layer_alone_or_moves_it_on(zero_gradients):
+    # AdamW, betas 0.9 and 0.999: one step with gradient g and one with none, or with zero.
+    g, lr, decay = 2.0, 0.1, 0.5
+    stack = layers()
+    weight = stack[2].weight
+    optimizer = torch.optim.AdamW(stack.parameters(), lr=lr, weight_decay=decay)
+    optimizer.zero_grad()
+    for layer in stack:
+        layer.weight.grad = torch.full_like(layer.weight, g)
+    optimizer.step()
+    first = weight.detach().clone()
+
+    optimizer.zero_grad()
+    x = torch.ones(2, 4, dtype=torch.float64)
+    drop_path_stack(x, stack, RATES, key=DROPPED, zero_gradients=zero_gradients).sum().backward()
+    optimizer.step()
+    if not zero_gradients:
+        assert weight.grad is None
+        assert torch.equal(weight, first)
+        assert optimizer.state[weight]["step"] == 1
+        return
+    assert (weight.grad == 0).all()
+    m, v = 0.9 * 0.1 * g / (1 - 0.9**2), 0.999 * 0.001 * g**2 / (1 - 0.999**2)
+    assert torch.allclose(weight, first * (1 - lr * decay) - lr * m / (v**0.5 + 1e-8))
+
+
+def test_zeros_for_gradients_change_no_value_and_no_other_gradient():
+    x, results = torch.randn(2, 4, dtype=torch.float64), []
+    for zero_gradients in (False, True):
+        stack = layers()
+        stack[0].bias.requires_grad_(False)
+        y = drop_path_stack(x, stack, RATES, plan=np.zeros(6, bool), zero_gradients=zero_gradients)
+        assert torch.equal(y, x)
+        assert y.requires_grad == zero_gradients
+        y = drop_path_stack(x, stack, RATES, key=KEY, zero_gradients=zero_gradients)
+        y.square().sum().backward()
+        results.append((y, [w.grad for w in stack.parameters()]))
+    (y, grads), (same, others) = results
+    assert torch.equal(y, same)
+    assert [w.grad is None for w in stack.parameters()] == [i == 1 for i in range(12)]
+    assert any(g is None for g in grads)
+    for got, want in zip(others, grads, strict=True):
+        if got is not None:
+            assert torch.equal(got, torch.zeros_like(got) if want is None else want)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_layer_that_does_not_run_keeps_its_state(training):
+    norms = nn.ModuleList(nn.BatchNorm1d(4) for _ in RATES)
+    drop_path_stack(torch.randn(5, 4), norms, RATES, training, key=KEY if training else None)
+    seen = [norm.num_batches_tracked.item() == 1 for norm in norms]
+    assert seen == (droppath.layer_plan(KEY, RATES).tolist() if training else [True] * 6)
+
+
 @pytest.mark.parametrize(
     ("options", "factor"),
     [
@@ -124,6 +186,7 @@ def test_layers_that_are_compiled_by_themselves_are_not_compiled_again_for_anoth
         ({"x": torch.ones(3, dtype=torch.int64)}, "x must be "),
         ({"x": torch.tensor(1.0)}, "x must have the batch axis"),
         ({"training": 1}, "training must be "),
+        ({"zero_gradients": None}, "zero_gradients must be "),
         ({"scale_at": "never"}, "scale_at must be "),
         ({"key": torch.zeros(2, dtype=torch.int64, device="meta")}, "key must be on the CPU"),
     ],

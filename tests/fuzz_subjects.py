@@ -21,9 +21,10 @@ from droppath_flax import linen
 
 PACKAGES = {module.__name__: module for module in (droppath, droppath_torch, droppath_flax)}
 
+FLAGS = "training", "scale_by_keep", "deterministic", "whole", "zero_gradients"
 KINDS = {  # the tables of an argument's wrong values, where its name does not say them
     **dict.fromkeys(["mode", "scale_at", "rule", "shape"], "choice"),
-    **dict.fromkeys(["training", "scale_by_keep", "deterministic", "whole"], "flag none"),
+    **dict.fromkeys(FLAGS, "flag none"),
     **dict.fromkeys(["drop_prob", "drop_path_rate"], "rate"),
     **dict.fromkeys(["seed", "data", "num"], "integer word"),
     **dict.fromkeys(["begin", "start", "stop"], "number single finite"),
@@ -93,13 +94,8 @@ def add_numpy():
     subject("droppath.random_bits", droppath.random_bits, {"key": KEY, "num": 2}, "key num offset")
     capacity = {"drop_prob": 0.5, "batch": B}
     subject("droppath.kept_capacity", droppath.kept_capacity, capacity, "drop_prob batch groups")
-    rates = {"drop_path_rate": 0.5, "depth": 3}
-    subject(
-        "droppath.drop_path_rates",
-        droppath.drop_path_rates,
-        rates,
-        "drop_path_rate depth rule whole",
-    )
+    rates = droppath.drop_path_rates, {"drop_path_rate": 0.5, "depth": 3}
+    subject("droppath.drop_path_rates", *rates, "drop_path_rate depth rule whole")
     plan = droppath.planned_depth, {"rates": [0.1, 0.5]}
     subject("droppath.planned_depth", *plan, "rates", rates="plan")
     expected = droppath.expected_depth, {"rates": [0.1]}
@@ -122,10 +118,8 @@ def add_numpy():
 
 def add_masks():
     balanced = {"batch": B, **BALANCED}
-    keys = {
-        "droppath": [KEY],
-        "droppath_torch": [KEY, torch.tensor([0, 3])],
-        "droppath_flax": [KEY],
+    keys = {package: [KEY] for package in PACKAGES} | {
+        "droppath_torch": [KEY, torch.tensor([0, 3])]
     }
     for package, module in PACKAGES.items():
         for key in keys[package]:
@@ -139,16 +133,23 @@ def add_masks():
 
 
 def add_stacks():
-    kinds = {"rates": "plan", "plan": "runs", "branch": "branch"}
+    kinds = {"rates": "plan", "plan": "runs", "branch": "branch", "depth": "integer"}
     flax = {"x": JAX, "branch": lambda w, x: w * x, "params": jnp.ones(2)}
+    torch_own = "branches training zero_gradients"
     for package, right, own in (
-        ("droppath_torch", {"x": TORCH, "branches": [torch.neg] * 2}, "branches training"),
-        ("droppath_flax", flax, "branch params deterministic"),
+        ("droppath", {"x": NUMPY, "branches": [np.negative] * 2}, "branches training"),
+        ("droppath_torch", {"x": TORCH, "branches": [torch.neg] * 2}, torch_own),
+        ("droppath_flax", flax, "branch params state deterministic"),
     ):
         name, f = f"{package}.drop_path_stack of a ", PACKAGES[package].drop_path_stack
-        given, names = right | {"rates": [0.5] * 2}, f"x rates key {own} scale_by_keep scale_at"
-        subject(f"{name}key", f, given | {"key": KEY}, names, **kinds)
-        subject(f"{name}plan", f, given | {"plan": np.ones(2, bool)}, "plan", **kinds)
+        given, names = right | {"rates": [0.5] * 2}, f"x rates {own} scale_by_keep scale_at"
+        subject(f"{name}plan", f, given | {"plan": np.ones(2, bool)}, f"plan {names}", **kinds)
+        if package != "droppath":
+            subject(f"{name}key", f, given | {"key": KEY}, f"key {names}", **kinds)
+    data = given | {"key": KEY, "rates": jnp.full(2, 0.5), "depth": 1}
+    subject("droppath_flax.drop_path_stack of data", f, data, "depth", **kinds)
+    layers = droppath_flax.stack_layers, {"layers": [{"w": np.ones(2)}, {"w": np.zeros(2)}]}
+    subject("droppath_flax.stack_layers", *layers, "layers", layers="forms")
 
 
 def add_torch_functions():

@@ -72,7 +72,7 @@ def definitions(source: str) -> list[str]:
             names.append(node.target.id)
         elif isinstance(node, ast.Assign):
             names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return [name for name in names if name != "_"]
+    return [name for name in dict.fromkeys(names) if name != "_"]  # once where overloaded
 
 
 def shared(backend: str, name: str) -> list[str]:
