@@ -1,7 +1,7 @@
 """drop_path_stack for PyTorch: layers one after the other, of which a plan runs some."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -75,16 +75,18 @@ def drop_path_stack(
     called = check_branches(branches)
     check_stack(rates, len(called), key, plan, training)
     scaled = scales(training, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
+    late = scaled and not training
     runs = _plan(key, plan, rates) if training else [True] * len(called)
-    for branch, p, run in zip(called, rates, runs, strict=True):
-        late = scaled and not training
-        if run and (p < 1 or not (training or late)):  # PURE-3, SCALE-3: at p = 1 nothing is added
+    # PURE-3, SCALE-3: at p = 1 nothing is added
+    runs = [run and (p < 1 or not (training or late)) for p, run in zip(rates, runs, strict=True)]
+    idle = _idle_after(called, runs) if zero_gradients else {}
+    x = _with_zeros(x, idle.get(-1, ()))
+    for layer, (branch, p) in enumerate(zip(called, rates, strict=True)):
+        if runs[layer]:
             f = branch(x)
             check_branch(f.shape, dtype_text(f), x.shape, "branches")
             s = 1.0 - p if late else inverse_keep_prob(p) if scaled else 1.0
-            x = add_rows(x, f, None, s, 0)
-        elif zero_gradients and isinstance(branch, nn.Module):
-            x = _ZeroGradients.apply(x, *(w for w in branch.parameters() if w.requires_grad))
+            x = add_rows(x, _with_zeros(f, idle.get(layer, ())), None, s, 0)
     return x
 
 
@@ -99,9 +101,28 @@ def _plan(key: Key | None, plan: NDArray[np.bool_] | Tensor | None, rates: Rates
     return given.tolist()
 
 
-class _ZeroGradients(torch.autograd.Function):
-    """x, whose backward gives zeros to the parameters."""
+def _idle_after(branches: list[Branch], runs: list[bool]) -> dict[int, list[nn.Parameter]]:
+    """Return the parameters of the layers that do not run, by the layer before them that does.
 
+    So zeros come when the gradients of their neighbours do. Those before all others are at -1.
+    """
+    found: dict[int, list[nn.Parameter]] = {}
+    last = -1
+    for layer, branch in enumerate(branches):
+        if runs[layer]:
+            last = layer
+        elif isinstance(branch, nn.Module):
+            trained = [w for w in branch.parameters() if w.requires_grad]
+            found.setdefault(last, []).extend(trained)
+    return found
+
+
+def _with_zeros(x: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Return x, whose backward gives zeros to the parameters."""
+    return cast(Tensor, _Zeros.apply(x, *parameters)) if parameters else x
+
+
+class _Zeros(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
         ctx.parameters = parameters

@@ -5,6 +5,7 @@ word is the public name. The wrong values are in wrong_values.toml. Not here: wh
 """
 
 import copy
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -96,10 +97,8 @@ def add_numpy():
     subject("droppath.kept_capacity", droppath.kept_capacity, capacity, "drop_prob batch groups")
     rates = droppath.drop_path_rates, {"drop_path_rate": 0.5, "depth": 3}
     subject("droppath.drop_path_rates", *rates, "drop_path_rate depth rule whole")
-    plan = droppath.planned_depth, {"rates": [0.1, 0.5]}
-    subject("droppath.planned_depth", *plan, "rates", rates="plan")
-    expected = droppath.expected_depth, {"rates": [0.1]}
-    subject("droppath.expected_depth", *expected, "rates", rates="blocks")
+    for f, table in ((droppath.planned_depth, "plan"), (droppath.expected_depth, "blocks")):
+        subject(f"droppath.{f.__name__}", f, {"rates": [0.1, 0.5]}, "rates", rates=table)
     ramp = {"step": 5, "begin": 0, "end": 10}
     subject("droppath.ramp", droppath.ramp, ramp, "step begin end start stop shape")
     options = " keep drop_prob training scale_by_keep scale_at axis"
@@ -118,9 +117,8 @@ def add_numpy():
 
 def add_masks():
     balanced = {"batch": B, **BALANCED}
-    keys = {package: [KEY] for package in PACKAGES} | {
-        "droppath_torch": [KEY, torch.tensor([0, 3])]
-    }
+    keys = {package: [KEY] for package in PACKAGES}
+    keys["droppath_torch"] = [KEY, torch.tensor([0, 3])]
     for package, module in PACKAGES.items():
         for key in keys[package]:
             name = f"{package}.keep_mask" + (" of a tensor key" if key is not KEY else "")
@@ -135,14 +133,14 @@ def add_masks():
 def add_stacks():
     kinds = {"rates": "plan", "plan": "runs", "branch": "branch", "depth": "integer"}
     flax = {"x": JAX, "branch": lambda w, x: w * x, "params": jnp.ones(2)}
-    torch_own = "branches training zero_gradients"
-    for package, right, own in (
-        ("droppath", {"x": NUMPY, "branches": [np.negative] * 2}, "branches training"),
-        ("droppath_torch", {"x": TORCH, "branches": [torch.neg] * 2}, torch_own),
+    listed, own = {"x": TORCH, "branches": [operator.neg] * 2}, "branches training"
+    for package, right, names in (
+        ("droppath", listed | {"x": NUMPY}, own),
+        ("droppath_torch", listed, f"{own} zero_gradients"),
         ("droppath_flax", flax, "branch params state deterministic"),
     ):
         name, f = f"{package}.drop_path_stack of a ", PACKAGES[package].drop_path_stack
-        given, names = right | {"rates": [0.5] * 2}, f"x rates {own} scale_by_keep scale_at"
+        given, names = right | {"rates": [0.5] * 2}, f"x rates {names} scale_by_keep scale_at"
         subject(f"{name}plan", f, given | {"plan": np.ones(2, bool)}, f"plan {names}", **kinds)
         if package != "droppath":
             subject(f"{name}key", f, given | {"key": KEY}, f"key {names}", **kinds)
