@@ -13,6 +13,11 @@ def given(x: Any, f: Any) -> Any:
     return f
 
 
+def scaled_by(x: Any, w: Any) -> Any:
+    """Return what a layer of a stack adds: x times its parameter."""
+    return x * w
+
+
 def in_float64(x: Any, w: Any) -> Any:
     """Return a branch's output in float64."""
     return cast_to("float64", "double", x * w)

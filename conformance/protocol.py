@@ -39,6 +39,7 @@ CAPABILITIES = {
     "collectives": "Outcome.collectives, for residual calls of several shards",
     "random": "ops 'key', 'fold_in', 'split', 'random_bits'",
     "plan": "ops 'layer_plan', 'planned_depth'",
+    "stack": "op 'stack': layers of which a plan runs some; Outcome.ran counts them, in training",
     "schedule": "ops 'drop_path_rates', 'ramp', 'expected_depth', 'kept_capacity'",
 }
 
@@ -81,10 +82,14 @@ class Call:
     `per_sample`, a list of float64 [B, ...] of `dtype`; where dy is given the branch is linear in
     x, element by element, so that it is its own vjp. "layers": drop_prob is a list; y[l] is
     drop_path of x at drop_prob[l] with fold_in(key, l). "mapped": x is [N, B, ...] and key [N, 2];
-    y[i] is drop_path of x[i] with key[i]. "model": drop_prob is a list; see CAPABILITIES.
-    "drop_path_rates" of a list of depths: y holds the rates of all stages in order, and
-    Outcome.stages how many each stage has, and so does "layer_plan" of rates in stages, 1 where a
-    layer runs. The ops of "random", "plan" and "schedule" have the arguments of droppath's
+    y[i] is drop_path of x[i] with key[i]. "stack": drop_prob is a list, the rates of the layers;
+    options hold `branch`, a function of a module of (x, w), linear as above, and `params`, float64
+    [L] of `dtype`, the w of each layer; Call.keep is the plan itself, bool [L]. "model": drop_prob
+    is a list; see CAPABILITIES.
+
+    Ops without x: "drop_path_rates" of a list of depths: y holds the rates of all stages in order,
+    and Outcome.stages how many each stage has, and so does "layer_plan" of rates in stages, 1 where
+    a layer runs. The ops of "random", "plan" and "schedule" have the arguments of droppath's
     functions of these names as options.
     """
 
@@ -108,9 +113,9 @@ class Outcome:
     """What came back. y, dx, x_after (x as it is after the call): float64. dtype: that of y.
 
     Each field below is None if the adapter cannot observe it. drew: whether the state of a
-    generator outside the call moved. ran: how many rows the branch ran on. built: whether a program
-    had to be made for this call. collectives: how many of its program's operations exchange data
-    between devices. stages: see Call.
+    generator outside the call moved. ran: how many rows the branch ran on; of a "stack", how many
+    layers ran. built: whether a program had to be made for this call. collectives: how many of its
+    program's operations exchange data between devices. stages: see Call.
     """
 
     y: Array
@@ -194,12 +199,15 @@ def outcome_of_plan(drawn: Any) -> Outcome:
     return Outcome(as_float64(flat), stages=tuple(len(stage) for stage in drawn))
 
 
-def counting(branch: Callable[..., Any], axis: int, ran: list[int]) -> Callable[..., Any]:
-    """Return a branch that notes how many rows it runs on, for Outcome.ran."""
+def counting(branch: Callable[..., Any], axis: int | None, ran: list[int]) -> Callable[..., Any]:
+    """Return a branch that notes how many rows it runs on, or that it runs, for Outcome.ran.
 
-    def noted(x: Any, *per_sample: Any) -> Any:
-        ran.append(x.shape[axis])
-        return branch(x, *per_sample)
+    axis: the batch axis; None notes 1 at each call.
+    """
+
+    def noted(x: Any, *others: Any, **params: Any) -> Any:
+        ran.append(1 if axis is None else x.shape[axis])
+        return branch(x, *others, **params)
 
     return noted
 

@@ -1,4 +1,4 @@
-"""A stack of residual layers under a depth plan, in NumPy (SPEC.md, PLAN-6 and PLAN-7).
+"""A stack of residual layers under a depth plan, in NumPy (SPEC.md, area STACK).
 
 Not here: the plan itself (plans.py), and the layer, which is a residual block that keeps all of its
 batch (reference.py).
@@ -56,6 +56,6 @@ def drop_path_stack(
     )
     every = np.full(np.shape(x)[:1], True)
     for branch, p, runs in zip(called, rates, plan, strict=True):
-        if runs or not training:  # PLAN-7: no other layer is called
-            x = layer(x, branch, every, p)  # PLAN-6
+        if runs or not training:  # STACK-2, STACK-3: no other is called
+            x = layer(x, branch, every, p)  # STACK-1
     return x

@@ -69,7 +69,7 @@ def drop_path(
     Source: Huang et al. 2016, arXiv 1603.09382; droppath/SPEC.md.
     """
     check_flags(deterministic=deterministic, scale_by_keep=scale_by_keep)
-    x, mask = as_array(x, "x must be"), None if keep is None else as_array(keep, "keep must be")
+    x, mask = as_array(x, "x must be"), None if keep is None else as_mask(keep, "keep must be")
     draw = Draw(key, mask, mode, groups, offset)
     at, p = check_call(x, drop_prob, draw, scale_at, axis)
     scaled = scales(not deterministic, scale_by_keep, scale_at)  # SCALE-2, SCALE-3
@@ -142,3 +142,14 @@ def as_array(value: Any, must: str) -> jax.Array:
         given = f" of {value.dtype}" if isinstance(value, np.ndarray) else ""
         kind = f"{type(value).__name__}{given}"
         raise ValueError(f"{must} an array of numbers, got {kind}") from error
+
+
+def as_mask(value: Any, must: str) -> jax.Array:
+    """Return `as_array` of a mask or a plan: no tracer, within `jax.jit` too, if the host knows it.
+
+    So it can be read there, and what it says is refused or heeded as in an eager call.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return value
+    with jax.ensure_compile_time_eval():
+        return as_array(value, must)

@@ -29,6 +29,7 @@ from droppath.scaling import scales
 from droppath_flax.conditional import add_if, unmapped
 from droppath_flax.functional import (
     as_array,
+    as_mask,
     check_call,
     draw_keep,
     draws_nothing,
@@ -98,7 +99,7 @@ def drop_path_residual(
     Source: Huang et al. 2016, arXiv 1603.09382; Oquab et al. 2023, arXiv 2304.07193, section 5.
     """
     check_flags(deterministic=deterministic, scale_by_keep=scale_by_keep)
-    x, mask = as_array(x, "x must be"), None if keep is None else as_array(keep, "keep must be")
+    x, mask = as_array(x, "x must be"), None if keep is None else as_mask(keep, "keep must be")
     draw = Draw(key, mask, mode, groups, offset)
     at, p = check_call(x, drop_prob, draw, scale_at, axis)
     check_callable(branch)

@@ -1,6 +1,7 @@
 """What a residual block that skips does not do: rows, runs, memory; and the rate it keeps."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,22 @@ def test_a_mask_that_is_traced_is_masked_or_taken_at_its_word():
     first_4 = np.broadcast_to(np.arange(8)[:, None] < 4, x.shape)
     np.testing.assert_array_equal(np.asarray(word(keep)) != x, first_4)
     assert not keep_mask(KEY, 0.5, 8, mode="balanced").all()
+
+
+def test_a_mask_that_the_host_knows_is_read_within_a_program():
+    x = numbers(8, 3)
+
+    def rows(keep, skip):
+        ran = []
+        block = partial(drop_path_residual, keep=keep, skip=skip)
+        jax.jit(lambda x: block(x, lambda x: ran.append(len(x)) or x, 0.5))(x)
+        return ran
+
+    few, many = np.arange(8) < 3, np.arange(8) < 6
+    assert rows(few, None) == rows(few, True) == [4]
+    assert rows(many, None) == [8]
+    with pytest.raises(ValueError, match="keep keeps more than the 4 rows of a group"):
+        rows(many, True)
 
 
 def test_what_cannot_skip_under_vmap_says_so():

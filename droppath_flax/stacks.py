@@ -25,7 +25,7 @@ from droppath.arguments import (
 from droppath.plans import check_plan, check_stack, planned_depth, thresholds
 from droppath.scaling import scales
 from droppath.schedules import GRID
-from droppath_flax.functional import as_array, keep_prob, scale
+from droppath_flax.functional import as_array, as_mask, keep_prob, scale
 from droppath_flax.plans import Key, Rates, layer_plan
 from droppath_flax.rows import compute_type, scaled_sum
 from droppath_flax.stacking import unlike
@@ -186,10 +186,10 @@ def _runs(
     if key is not None:
         whole = not isinstance(rates, jax.Array) and int(thresholds(rates).sum()) % GRID == 0
         return layer_plan(key, rates), depth, not whole
-    given = as_array(plan, "plan must be")
+    given = as_mask(plan, "plan must be")
     check_plan(given.shape, given.dtype.name, len(rates))
     if not isinstance(given, jax.core.Tracer):
-        depth = max(depth, int(given.sum()))
+        depth = max(depth, int(np.asarray(given).sum()))
     return given & (jnp.asarray(rates) < 1), depth, True  # PURE-3
 
 

@@ -110,6 +110,8 @@ def test_a_plan_that_is_given_decides():
     np.testing.assert_allclose(y, masked(X, WEIGHTS, WHOLE, plan), rtol=1e-5)
     every = drop_path_stack(X, branch, WEIGHTS, WHOLE, plan=np.ones(6, bool))
     np.testing.assert_allclose(every, masked(X, WEIGHTS, WHOLE, [True] * 6), rtol=1e-5)
+    known = jax.jit(lambda x: drop_path_stack(x, branch, WEIGHTS, WHOLE, plan=np.ones(6, bool)))
+    np.testing.assert_allclose(known(X), every, rtol=1e-6)
     traced = jax.jit(lambda plan: drop_path_stack(X, branch, WEIGHTS, WHOLE, plan=plan))(plan)
     np.testing.assert_allclose(traced, y, rtol=1e-6)
 

@@ -32,15 +32,17 @@ from droppath_flax import (
     DropPathResidual,
     drop_path,
     drop_path_residual,
+    drop_path_stack,
     keyed,
     layer_plan,
 )
 
 CLAIMS = (
     "gradient recompute keyed stateless keep batch balanced axis scale_by_keep scale_at model "
-    "unkeyed calls residual skip compile scan vmap shard plan"
+    "unkeyed calls residual skip compile scan vmap shard plan stack"
 )
 DEVICES = 8  # the most that the checks ask for
+DATA = "per_sample", "params"  # options that are data of a program
 PROGRAMS = 64  # the most that are held
 
 with suppress(RuntimeError):  # JAX has already counted its devices
@@ -102,12 +104,12 @@ class Flax:
         return replace(outcome, ran=ran, built=self.traced > traced, collectives=exchanges)
 
     def _is_compiled(self, call: Call) -> bool:
-        """Return whether a call is one program; JAX makes one of a checkpoint in any case."""
+        """Return whether a call is one program; JAX makes one of a checkpoint and a scan anyway."""
         asked = call.compiled or self.compiled or call.recompute
-        return asked or call.op == "layers" or call.shards > 1
+        return asked or call.op in ("layers", "stack") or call.shards > 1
 
     def _arrays(self, call: Call) -> tuple[jax.Array, tuple[Any, ...]]:
-        """Return x, and dy, per_sample, key, keep and rates: what of a call is data."""
+        """Return x, and dy, what is for each sample or layer, key, keep and rates: what is data."""
         key, axis = call.key, call.options.get("axis", 0)
         if key is None and call.keep is None and call.seed is not None:
             key = droppath.key(call.seed)
@@ -122,14 +124,16 @@ class Flax:
             return jax.device_put(typed, NamedSharding(mesh, spec))
 
         dy = None if call.dy is None else spread(call.dy, axis)
-        per_sample = [spread(argument, 0) for argument in call.options.get("per_sample", ())]
+        given = [call.options["params"]] if call.op == "stack" else ()
+        per_sample = [spread(argument, 0) for argument in call.options.get("per_sample", given)]
         return spread(call.x, axis), (dy, per_sample, key, call.keep, rates)
 
     def _compiled(self, call: Call, f: Function, *arrays: Any) -> Any:
         """Return f compiled, or a program that is there if its call was alike in all but data."""
-        options = {k: v for k, v in call.options.items() if k != "per_sample"}
+        options = {k: v for k, v in call.options.items() if k not in DATA}
         rate = None if call.op == "layers" else call.drop_prob
-        how = call.training, call.recompute, call.shards, call.dy is None
+        plan = call.keep if call.op == "stack" else None
+        how = call.training, call.recompute, call.shards, call.dy is None, plan
         shapes = jax.tree.map(np.shape, arrays) if call.shards > 1 else ()
         alike = repr((call.op, rate, *how, options, shapes, call.dtype))
         program = self.programs.pop(alike, None)
@@ -148,18 +152,20 @@ class Flax:
 
     def _function(self, call: Call) -> Function:
         """Return the function of a call's data that gives y and dx."""
-        p, options = call.drop_prob, {"deterministic": not call.training, **call.options}
-        options.pop("per_sample", None)
-        if call.op == "residual":
-            options = {"mode": "row", **options, "branch": self._noted(call)}
+        p = call.drop_prob
+        options: dict[str, Any] = {k: v for k, v in call.options.items() if k not in DATA}
+        options["deterministic"] = not call.training
+        options = {"mode": "row", **options} if call.op == "residual" else options
+        branch: Any = self._noted(call) if options.pop("branch", None) else None
 
         def apply(x: Any, per_sample: Any, key: Any, keep: Any) -> jax.Array:
+            if call.op == "stack":  # a plan is part of its program, which runs as many layers
+                layer, params = lambda w, x: branch(x, w), per_sample[0]
+                return drop_path_stack(x, layer, params, p, key=key, plan=call.keep, **options)
+            source = {"key": key, "keep": keep}
             if call.op == "residual":
-                block = partial(drop_path_residual, x, options["branch"], p, *per_sample)
-                return block(
-                    key=key, keep=keep, **{k: v for k, v in options.items() if k != "branch"}
-                )
-            return drop_path(x, p, key=key, keep=keep, **options)
+                return drop_path_residual(x, branch, p, *per_sample, **source, **options)
+            return drop_path(x, p, **source, **options)
 
         def f(x: Any, dy: Any, per_sample: Any, key: Any, keep: Any, rates: Any) -> Any:
             if call.op == "layers":
@@ -185,7 +191,7 @@ class Flax:
             return branch
 
         def noted(x: jax.Array, *per_sample: jax.Array) -> jax.Array:
-            note = partial(self.ran.append, x.shape[axis])
+            note = partial(self.ran.append, 1 if call.op == "stack" else x.shape[axis])
             if isinstance(x, jax.core.Tracer):
                 jax.debug.callback(note)
             else:
@@ -224,7 +230,8 @@ class Flax:
 
 def counts(call: Call) -> bool:
     """Return whether the rows that run are counted: by a callback, which JAX compiles each time."""
-    return "skip" in call.options and call.dy is None and call.shards == 1
+    asked = "skip" in call.options or call.op == "stack"
+    return asked and call.dy is None and call.shards == 1
 
 
 def scanned(x: jax.Array, key: jax.Array, rates: jax.Array) -> jax.Array:

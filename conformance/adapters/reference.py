@@ -1,7 +1,8 @@
 """The NumPy reference behind the protocol: it decides, this file translates."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ml_dtypes
@@ -20,13 +21,14 @@ from conformance.protocol import (
     outcome_of_plan,
     parts,
 )
+from droppath.arguments import check_one_source, check_source
 from droppath.decisions import mask_of_call, rows_that_run
 
 DRAWS = ("mode", "groups", "offset")
 APPLIES = ("scale_by_keep", "scale_at", "axis")
 CLAIMS = (
     "gradient keyed stateless keep batch balanced axis scale_by_keep scale_at model unkeyed "
-    "calls residual skip scan vmap shard random plan schedule"
+    "calls residual skip scan vmap shard random plan stack schedule"
 )
 
 
@@ -48,6 +50,8 @@ class Reference:
             stages = self.compute(call)
             flat = np.array([p for stage in stages for p in stage], np.float64)
             return Outcome(flat, stages=tuple(map(len, stages)))
+        if call.op == "stack":
+            return self.run_stack(call)
         if call.op not in ("drop_path", "residual"):
             return Outcome(np.asarray(self.compute(call), np.float64))
         dtype = np.dtype(getattr(ml_dtypes, call.dtype, call.dtype))
@@ -57,6 +61,34 @@ class Reference:
             y = self.forward(self.counted(call, ran), x, keep)
             dx = None if call.dy is None else self.backward(call, call.dy.astype(dtype), keep)
         return replace(outcome_from(y, dx, x, drew=False), ran=sum(ran))
+
+    def run_stack(self, call: Call) -> Outcome:
+        """Return the outcome of a stack, whose gradient is the stack of dy from its end."""
+        dtype, ran = np.dtype(getattr(ml_dtypes, call.dtype, call.dtype)), list[int]()
+        x = call.x.astype(dtype)
+        noted = counting(call.options["branch"], None, ran)
+        with np.errstate(over="ignore", invalid="ignore"):
+            y, count = self.stack(call, x, noted, slice(None)), sum(ran)
+            dy = None if call.dy is None else call.dy.astype(dtype)
+            dx = None if dy is None else self.stack(call, dy, noted, slice(None, None, -1))
+        return replace(outcome_from(y, dx, x, drew=False), ran=count)
+
+    def stack(self, call: Call, x: Array, branch: Callable[..., Array], order: slice) -> Array:
+        """Return x after the layers in this order."""
+        rates, params = call.drop_prob, call.options["params"].astype(x.dtype)
+        layers = [partial(branch, w=w) for w in params][order]
+        options = {"training": call.training, **only(call.options, APPLIES)}
+        return droppath.drop_path_stack(x, layers, self.plan(call)[order], rates[order], **options)
+
+    def plan(self, call: Call) -> Array:
+        """Return the plan of a stack: that of the call, or the one of its key."""
+        check_one_source(call.key, call.keep)
+        if call.keep is not None:
+            return call.keep
+        if not call.training:
+            return np.ones(len(call.drop_prob), bool)
+        check_source(call.key, "plan")  # ARG-5
+        return droppath.layer_plan(call.key, call.drop_prob)
 
     def counted(self, call: Call, ran: list[int]) -> Call:
         """Return the call with a branch that notes how many rows it ran on."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,14 @@ from droppath_torch import (
     DropPathResidual,
     drop_path,
     drop_path_residual,
+    drop_path_stack,
     keyed,
     layer_plan,
 )
 
 CLAIMS = (
     "gradient recompute keyed keep batch balanced axis scale_by_keep scale_at model unkeyed "
-    "calls residual skip compile scan vmap shard plan"
+    "calls residual skip compile scan vmap shard plan stack"
 )
 
 Function = Callable[..., torch.Tensor]
@@ -60,6 +62,8 @@ class Torch:
 
             return torch.compile(f, backend=noted, fullgraph=True, dynamic=dynamic)
 
+        self.program = partial(program, dynamic=None if compiled else False)
+        self.layers: dict[Function, Function] = {}  # of stacks, compiled
         torch._dynamo.config.accumulated_recompile_limit = 1 << 20  # no limit to their number
         torch._dynamo.config.recompile_limit = 1 << 20
         self.eager: dict[str, Function] = {"drop_path": drop_path, "residual": drop_path_residual}
@@ -90,10 +94,13 @@ class Torch:
             return Outcome(self._model(call))
         built, ran = self.built, list[int]()
         outcome = outcome_of(call, self.device, lambda x: self._apply(call, x, ran))
-        counted = None if call.compiled else sum(ran)  # a program is traced, not run, at first
+        traced = call.compiled and call.op != "stack"  # a program is traced, not run, at first
+        counted = None if traced else sum(ran)
         return replace(outcome, ran=counted, built=self.built > built)
 
     def _apply(self, call: Call, x: torch.Tensor, ran: list[int]) -> torch.Tensor:
+        if call.op == "stack":
+            return self._stack(call, x, ran)
         if call.op == "layers":
             keys = self._words(droppath.split(call.key, len(call.drop_prob)))
             return self.programs["layers"](
@@ -125,6 +132,17 @@ class Torch:
         if call.recompute:
             return checkpoint(f, *arguments, use_reentrant=False, **options)
         return f(*arguments, **options)
+
+    def _stack(self, call: Call, x: torch.Tensor, ran: list[int]) -> torch.Tensor:
+        """Return x after a stack, whose layers are programs where that is asked for."""
+        options = dict(call.options)
+        branch, params = options.pop("branch"), x.new_tensor(options.pop("params"))
+        if call.compiled or self.compiled:
+            branch = self.layers.setdefault(branch, self.program(branch))
+        noted = counting(branch, None, ran)
+        branches = [partial(noted, w=w) for w in params.unbind()]
+        source = {"key": call.key, "plan": call.keep}
+        return drop_path_stack(x, branches, call.drop_prob, call.training, **source, **options)
 
     def _words(self, keys: np.ndarray) -> torch.Tensor:
         """Return keys as a tensor, so that they are data of a program."""

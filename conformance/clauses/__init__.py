@@ -20,6 +20,7 @@ from conformance.clauses import (
     res,
     scale,
     sched,
+    stack,
     type,
 )
 
@@ -37,6 +38,7 @@ AREAS = {
     "RES": res,
     "SCHED": sched,
     "PLAN": plan,
+    "STACK": stack,
     "COMP": comp,
     "DIST": dist,
 }
