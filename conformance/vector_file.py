@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from conformance.blocks import scaled
+from conformance.branches import scaled_by
 from conformance.protocol import Array, Call
 
 FOLDER = Path(__file__).with_name("vectors")
@@ -123,8 +124,12 @@ def _call(entry: Mapping[str, Any], shape: tuple[int, ...]) -> Call:
         p = p.tolist() if isinstance(p, np.ndarray) else p
         op = "drop_path" if op == "keep_mask" else op
         return Call(x, p, op=op, seed=None, key=words, options=options)
-    if op not in ("drop_path", "residual"):
+    if op not in ("drop_path", "residual", "stack"):
         return Call(op=op, options=options)
+    seed = 0 if op != "stack" and p != 0 and entry["training"] else None
+    if op == "stack":
+        options |= {"branch": scaled_by, "params": _array(entry["params"], p.shape)}
+        p = p.tolist()
     if op == "residual":
         w = _array(entry["per_sample"], (shape[0], *[1] * (len(shape) - 1)))
         options |= {"branch": scaled, "per_sample": [w]}
@@ -134,7 +139,7 @@ def _call(entry: Mapping[str, Any], shape: tuple[int, ...]) -> Call:
         entry["dtype"],
         op,
         training=entry["training"],
-        seed=None if p == 0 or not entry["training"] else 0,
+        seed=seed,
         key=words,
         keep=None if keep is None else np.array(keep, bool),
         dy=_array(entry["dy"], shape) if "dy" in entry else None,

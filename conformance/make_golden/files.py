@@ -26,7 +26,7 @@ FILES = {
     "edge": ("special values, rates near 0 and 1, overflow, rounding, shapes", edge_vectors),
     "keys": ("Threefry-2x32-20: key, fold_in, split, random_bits", key_vectors),
     "masks": ("the masks that a key draws, and how many rows they keep at most", mask_vectors),
-    "plans": ("which layers run, and how many at most", plan_vectors),
+    "plans": ("which layers run, how many at most, and stacks of them", plan_vectors),
     "schedules": ("rates over depth, ramps, the expected depth", schedule_vectors),
     "residual": ("residual blocks that skip, their arguments and gradients", residual_vectors),
 }
@@ -35,7 +35,7 @@ FILES = {
 FIELDS = (
     *("id", "clause", "why", "source", "claims"),
     *("op", "dtype", "shape", "drop_prob", "training", "options", "key", "keep"),
-    *("x", "per_sample", "dy", "steps", "absolute", "want"),
+    *("x", "per_sample", "params", "dy", "steps", "absolute", "want"),
 )
 
 

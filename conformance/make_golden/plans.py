@@ -1,4 +1,7 @@
-"""plans.json: which layers run, and how many at most."""
+"""plans.json: which layers run, how many at most, and what a stack of them makes of x."""
+
+from fractions import Fraction
+from typing import Any
 
 from conformance.make_golden.cipher import fold_in, layer_plan, random_bits, threshold
 from conformance.make_golden.inputs import KEY
@@ -39,6 +42,69 @@ def plan_vectors() -> Vectors:
             "options": {"rates": hexes(rates)},
             "want": {"count": count},
         }
+    yield from stack_vectors()
+
+
+RATES = [0.0, 0.5, 0.75, 0.5, 0.75, 0.5]  # of the sum 3; the factors are 1, 2, 4, 2, 4, 2
+PARAMS = [1.0, 1.0, -0.75, 0.5, -0.5, 2.0]
+X = [1.0, -2.0, 0.5, 3.0, 0.0, 1.5]
+
+
+def stack_vectors() -> Vectors:
+    """Yield the vectors of stacks, whose sums are exact in every dtype."""
+    why = "three of six layers run, each with its factor"
+    for step in range(4):
+        yield stack(f"step{step}", "STACK-1", why, fold_in(KEY, step))
+    why = "the gradient passes the same layers"
+    yield stack("gradient", "STACK-1", why, KEY, gradient=True)
+    why = "in evaluation all layers run, without a factor"
+    yield stack("eval", "STACK-1", why, None, training=False)
+    why = "a plan that is given decides"
+    yield stack("plan", "STACK-1", why, None, [0, 1, 0, 0, 1, 1])
+    why = "dropped layers hold NaN"
+    yield stack("unused", "STACK-2", why, KEY, unused=float("nan"))
+
+
+def stack(
+    name: str,
+    clause: str,
+    why: str,
+    key: tuple[int, int] | None,
+    keep: list[int] | None = None,
+    *,
+    training: bool = True,
+    gradient: bool = False,
+    unused: float | None = None,
+) -> Vector:
+    """Return a vector of op stack, whose layers add w x; unused: w of the layers dropped."""
+    plan = keep or (layer_plan(key, RATES) if key else [1] * len(RATES))
+    params = [w if run or unused is None else unused for w, run in zip(PARAMS, plan, strict=True)]
+    made = vector(
+        f"plans/stack/{name}",
+        clause,
+        why,
+        f"{clause} in exact fractions; x by hand",
+        " ".join(["stack", *["gradient"] * gradient]),
+        op="stack",
+        shape=[3, 2],
+        drop_prob=hexes(RATES),
+        training=training,
+        params=hexes(params),
+        x=hexes(X),
+    )
+    wanted = hexes([after(v, plan, training) for v in X])
+    source: dict[str, Any] = {"dy": hexes(X)} if gradient else {}
+    source |= {"keep": keep} if keep else {"key": words(key)} if key else {}
+    return made | source | {"want": {"dx" if gradient else "y": wanted}}
+
+
+def after(x: float, plan: list[int], training: bool) -> float:
+    """Return x after the layers of a plan: STACK-1."""
+    total = Fraction(1)
+    for p, w, run in zip(RATES, PARAMS, plan, strict=True):
+        s = 1 / (1 - Fraction(p)) if training else Fraction(1)
+        total *= 1 + s * Fraction(w) * run
+    return float(total * Fraction(x))
 
 
 def plan(
