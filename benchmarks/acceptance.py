@@ -9,12 +9,14 @@ from math import sqrt
 
 from benchmarks.cases import REFERENCE
 from benchmarks.records import Record, beside, memory_ratio, time_ratio
-from droppath import kept_capacity
+from droppath import kept_capacity, planned_depth
 
 STEP_LIMITS = {0.1: 0.92, 0.4: 0.65, 0.5: 0.55}  # (1 - p) + 0.05, and a gain at 0.1
 MEMORY_SLACK = 0.10
 DINOV2_LIMIT = 1.02
 NO_DROP_LIMIT = 1.03
+PLAN_SLACK = {"torch": 0.03, "torch compiled": 0.03, "flax": 0.05}  # beyond planned_depth / L
+SPREAD_SLACK = 0.05  # of the quartiles' distance, as a share of the median; machines are restless
 DEVIATIONS = 4  # of a binomial: passed by chance 6 times in 100,000
 
 
@@ -48,7 +50,22 @@ def lines(records: Sequence[Record]) -> list[Line]:
             found += _at_rate(f"{setup}, balanced at p = {p}", at_p, records, limit)
         small = [record for record in here if record.case.group == "batch-2"]
         found += _at_batch_2(f"{setup}, balanced at batch 2", small, records)
+    for record in records:
+        found += _of_a_plan(record, records) if record.method == "plan" else ()
     return found
+
+
+def _of_a_plan(record: Record, records: Sequence[Record]) -> Iterable[Line]:
+    """Yield step time to that of all layers, and how much more it varies."""
+    full, case = beside(record, records, "none"), record.case
+    if full is None:
+        return
+    what = f"{record.setup}, a plan for {case.size}"
+    share = planned_depth(case.rates) / case.depth
+    ratios = [time_ratio(record, full)]
+    yield from _worst(f"{what}, step to no drop", ratios, share + PLAN_SLACK[record.setup])
+    spread = record.spread - full.spread
+    yield Line(f"{what}, distance of the quartiles beyond that of no drop", spread, SPREAD_SLACK)
 
 
 def _at_rate(

@@ -7,7 +7,9 @@ a method works (`torch_methods`, `flax_methods`), and how time is taken (`measur
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-Block: TypeAlias = Literal["vit", "resnet", "op"]
+from droppath import drop_path_rates
+
+Block: TypeAlias = Literal["vit", "resnet", "decoder", "op"]
 
 METHODS = {  # name -> what it is called where no version says it better
     "none": "no drop",
@@ -19,10 +21,12 @@ METHODS = {  # name -> what it is called where no version says it better
     "row-skip": "ours, row, skipping",
     "balanced": "ours, balanced",
     "batch": "ours, batch",
+    "plan": "ours, a plan",
 }
 MASKED = "timm"  # what ratios are to: all samples are computed, and those dropped masked
 BASES = (MASKED, "dinov2", "none")  # to whose steps all others are set
 CORE = ("none", MASKED, "dinov2", "row", "balanced")
+WHOLE_LAYERS = ("none", MASKED, "batch", "plan")  # those that are measured on decoders
 
 EAGER = ("torch", "flax")
 COMPILED = (*EAGER, "torch compiled")
@@ -37,7 +41,8 @@ class Case:
     """A stack of `depth` blocks on [batch, tokens, width], dropped at drop_prob.
 
     block: "vit", attention and MLP, so two residual branches; "resnet", two convolutions on a
-    square image of `tokens` pixels and `width` channels; "op", the plain drop_path of a tensor.
+    square image of `tokens` pixels and `width` channels; "decoder", layers of causal attention and
+    MLP, one residual branch each, in JAX a scan over them; "op", the plain drop_path of a tensor.
     """
 
     group: str
@@ -49,6 +54,13 @@ class Case:
     drop_prob: float
     setups: tuple[str, ...] = EAGER
     methods: tuple[str, ...] = tuple(METHODS)
+
+    @property
+    def rates(self) -> list[float]:
+        """The drop_prob of each branch of a decoder, linear over depth; one for all of others."""
+        if self.block == "decoder":
+            return drop_path_rates(self.drop_prob, self.depth, whole=True)
+        return [self.drop_prob]
 
     @property
     def size(self) -> str:
@@ -66,6 +78,9 @@ def on_cpu() -> list[Case]:
         *_over_batches(Case("batch", "vit", 0, 65, 64, 1, 0.1, EAGER, (*CORE, "torchtune"))),
         Case("batch-2", "vit", 2, 65, 192, 2, 0.05, COMPILED),
         Case("batch-2", "vit", 2, 197, 384, 2, 0.05, COMPILED),
+        _decoder(8, 128, 256, 12, 0.5),
+        _decoder(8, 128, 256, 24, 0.5),
+        _decoder(4, 128, 512, 12, 0.5),
         *_over_rates(Case("op", "op", 32, 256, 512, 1, 0, COMPILED), 0.1, 0.4),
         Case("op", "op", 32, 65, 192, 1, 0.1),
     ]
@@ -80,6 +95,8 @@ def on_cuda() -> list[Case]:
         *_over_rates(Case("resnet", "resnet", 128, 784, 256, 4, 0)),
         *_over_batches(Case("batch", "vit", 0, 257, 1024, 2, 0.1, EAGER, (*CORE, "torchtune"))),
         Case("batch-2", "vit", 2, 257, 1024, 4, 0.05, COMPILED),
+        _decoder(8, 512, 1024, 12, 0.5),
+        _decoder(8, 512, 1024, 24, 0.5),
         *_over_rates(Case("op", "op", 64, 1024, 1024, 1, 0, COMPILED), 0.1, 0.4),
         Case("op", "op", 32, 65, 192, 1, 0.1),
     ]
@@ -91,8 +108,14 @@ def quick() -> list[Case]:
         *_over_rates(Case("vit-small", "vit", 16, 65, 96, 1, 0), 0.1, 0.4),
         Case("resnet", "resnet", 16, 64, 16, 1, 0.4, COMPILED),
         Case("batch-2", "vit", 2, 65, 192, 1, 0.05),
+        _decoder(4, 32, 64, 4, 0.5),
         Case("op", "op", 32, 256, 256, 1, 0.4, COMPILED),
     ]
+
+
+def _decoder(batch: int, tokens: int, width: int, depth: int, drop_prob: float) -> Case:
+    size = batch, tokens, width, depth, drop_prob
+    return Case("decoder", "decoder", *size, COMPILED, WHOLE_LAYERS)
 
 
 def _over_rates(case: Case, *rates: float) -> list[Case]:

@@ -1,6 +1,7 @@
 """The blocks in Flax NNX, and a forward and backward of a stack of them, compiled by jax.jit."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import cycle
 from math import isqrt
 from typing import Any
@@ -9,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from benchmarks.cases import METHODS, Block, Case
+from benchmarks.cases import METHODS, WHOLE_LAYERS, Block, Case
 from benchmarks.flax_methods import ABSENT, Layer, op, realised_rate, residual
 from benchmarks.measure import Step
+from droppath_flax import drop_path_stack
 
 KEYS = 64  # that the steps use by turns
 
@@ -33,13 +35,15 @@ class FlaxSetup:
 
     def labels(self, block: Block) -> Mapping[str, str]:
         """Return the methods of a block: "op" has those with a plain op."""
-        absent = (*ABSENT, "dinov2") if block == "op" else ABSENT
+        absent = {*ABSENT, "plan"} | ({"dinov2"} if block == "op" else set())
+        absent = METHODS.keys() - WHOLE_LAYERS if block == "decoder" else absent
         labels = METHODS | ({"none": "copy"} if block == "op" else {})
         return {method: label for method, label in labels.items() if method not in absent}
 
     def prepare(self, case: Case, method: str) -> Step:
         """Return the step of a method, compiled and run once."""
-        graph, state = nnx.split(Stack(layers(case, method, self.dtype)))
+        model = Decoders if case.block == "decoder" else Stack
+        graph, state = nnx.split(model(case, method, self.dtype))
         x, dy = jax.random.normal(jax.random.key(0), (2, *_shape(case)), self.dtype)
         keys = jax.random.split(jax.random.key(1), KEYS)
 
@@ -66,13 +70,44 @@ class FlaxSetup:
 class Stack(nnx.Module):
     """Layers one after the other, the l-th with fold_in(key, l)."""
 
-    def __init__(self, layers: list[Layer]) -> None:
-        self.layers = nnx.List(layers)
+    def __init__(self, case: Case, method: str, dtype: Any) -> None:
+        self.layers = nnx.List(layers(case, method, dtype))
 
     def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
         for index, layer in enumerate(self.layers):
             x = layer(x, key=jax.random.fold_in(key, index))
         return x
+
+
+class Decoders(nnx.Module):
+    """Decoder layers of stacked parameters, which a scan runs."""
+
+    def __init__(self, case: Case, method: str, dtype: Any) -> None:
+        self.method, self.rates, depth = method, tuple(case.rates), case.depth
+
+        @nnx.split_rngs(splits=depth)
+        @nnx.vmap(in_axes=0, out_axes=0)
+        def make(rngs: nnx.Rngs) -> Decoder:
+            return Decoder(case.width, dtype, rngs)
+
+        self.layers = make(nnx.Rngs(0))
+
+    def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
+        graph, params = nnx.split(self.layers)
+
+        def branch(params: Any, x: jax.Array) -> jax.Array:
+            return nnx.merge(graph, params)(x)
+
+        if self.method == "plan":
+            return drop_path_stack(x, branch, params, self.rates, key=key)
+
+        def layer(x: jax.Array, given: Any) -> tuple[jax.Array, None]:
+            index, params, p = given
+            add = residual(self.method, partial(branch, params), p)
+            return add(x, key=jax.random.fold_in(key, index)), None
+
+        indices = jnp.arange(len(self.rates))
+        return jax.lax.scan(layer, x, (indices, params, jnp.array(self.rates)))[0]
 
 
 def layers(case: Case, method: str, dtype: Any) -> list[Layer]:
@@ -88,8 +123,8 @@ def layers(case: Case, method: str, dtype: Any) -> list[Layer]:
 class Attention(nnx.Module):
     """x -> LayerNorm, attention with heads of at most 64: [n, tokens, width], the same."""
 
-    def __init__(self, width: int, dtype: Any, rngs: nnx.Rngs) -> None:
-        self.heads = max(width // 64, 1)
+    def __init__(self, width: int, dtype: Any, rngs: nnx.Rngs, causal: bool = False) -> None:
+        self.heads, self.causal = max(width // 64, 1), causal
         kind = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
         self.norm = nnx.LayerNorm(width, **kind)
         self.qkv, self.out = nnx.Linear(width, 3 * width, **kind), nnx.Linear(width, width, **kind)
@@ -97,7 +132,8 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         qkv = self.qkv(self.norm(x)).reshape(*x.shape[:2], 3 * self.heads, -1)
         q, k, v = jnp.split(qkv, 3, axis=2)  # each [n, tokens, heads, width / heads]
-        return self.out(jax.nn.dot_product_attention(q, k, v).reshape(x.shape))
+        f = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.out(f.reshape(x.shape))
 
 
 class Mlp(nnx.Module):
@@ -111,6 +147,18 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.down(nnx.gelu(self.up(self.norm(x))))
+
+
+class Decoder(nnx.Module):
+    """x -> what causal attention and then MLP add to x: [n, tokens, width], the same."""
+
+    def __init__(self, width: int, dtype: Any, rngs: nnx.Rngs) -> None:
+        self.attention = Attention(width, dtype, rngs, causal=True)
+        self.mlp = Mlp(width, dtype, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        f = self.attention(x)
+        return f + self.mlp(x + f)
 
 
 class Convolutions(nnx.Module):

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.cases import BASES, Block, Case
 from benchmarks.records import Record
+from droppath import key, layer_plan, split
 
 DRAWS = 10_000  # of a batch, for the realised rate
 FEWEST, MOST = 9, 200  # rounds: enough for quartiles; more does not narrow them
@@ -70,11 +71,22 @@ def measure(case: Case, setup: Setup, seconds: float, say: Callable[[str], None]
                 base: median_ratio(times[method], times[base]) for base in BASES if base in times
             },
             memory=step.memory,
-            rate=setup.realised_rate(method, case.drop_prob, case.batch, DRAWS),
+            rate=realised_rate(setup, case, method),
             draws=DRAWS,
         )
         for method, step in steps.items()
     ]
+
+
+def realised_rate(setup: Setup, case: Case, method: str) -> float:
+    """Return the share of samples that a method drops, the mean over the layers, in DRAWS draws.
+
+    Of a plan, which is the same in every setup, the share of layers.
+    """
+    if method == "plan":
+        return float(1 - layer_plan(split(key(0), DRAWS), case.rates).mean())
+    draws = DRAWS // len(case.rates)
+    return float(np.mean([setup.realised_rate(method, p, case.batch, draws) for p in case.rates]))
 
 
 def hold_memory() -> None:

@@ -7,16 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 
 import droppath
 from benchmarks import flax_methods, torch_methods
-from benchmarks.cases import METHODS, Case, on_cpu, on_cuda, quick
-from benchmarks.flax_steps import FlaxSetup, Stack, layers
+from benchmarks.cases import METHODS, WHOLE_LAYERS, Case, on_cpu, on_cuda, quick
+from benchmarks.flax_steps import Decoder, Decoders, FlaxSetup, Stack
+from benchmarks.measure import realised_rate
 from benchmarks.torch_steps import TorchSetup, stack
 from droppath_torch import keyed
 
 DRAWS = 10_000
 VIT = Case("test", "vit", 5, 4, 16, 1, 0.4)
+DECODER = replace(VIT, block="decoder", depth=4, drop_prob=0.5)  # 0, 1/6, 1/3, 1/2
 BLOCKS = [VIT, replace(VIT, block="resnet")]
 SHAPES = {"vit": (5, 4, 16), "resnet": (5, 16, 2, 2)}
 FLAX_SHAPES = {"vit": (5, 4, 16), "resnet": (5, 2, 2, 16)}
@@ -43,12 +46,12 @@ def test_torch_that_skips_equals_torch_that_masks(case):
 
 @pytest.mark.parametrize("case", BLOCKS, ids=lambda case: case.block)
 def test_flax_that_skips_equals_flax_that_masks(case):
-    made = layers(case, "balanced", jnp.float32)
+    model = Stack(case, "balanced", jnp.float32)
     x = jax.random.normal(jax.random.key(0), FLAX_SHAPES[case.block])
-    skipped = jax.jit(Stack(made))(x, jax.random.key(3))
-    for layer in made:
+    skipped = jax.jit(lambda x: model(x, jax.random.key(3)))(x)
+    for layer in model.layers:
         layer.skip = False
-    masked = jax.jit(Stack(made))(x, jax.random.key(3))
+    masked = jax.jit(lambda x: model(x, jax.random.key(3)))(x)
     assert not np.array_equal(masked, x)
     np.testing.assert_allclose(skipped, masked, rtol=1e-5, atol=1e-5)
 
@@ -69,7 +72,7 @@ def test_every_method_of_flax_at_p_0_is_no_drop(method):
     case = replace(VIT, drop_prob=0.0)
     x = jax.random.normal(jax.random.key(0), FLAX_SHAPES["vit"])
     plain, same = (
-        jax.jit(Stack(layers(case, m, jnp.float32)))(x, jax.random.key(1)) for m in ("none", method)
+        jax.jit(Stack(case, m, jnp.float32))(x, jax.random.key(1)) for m in ("none", method)
     )
     np.testing.assert_allclose(same, plain, rtol=1e-5, atol=1e-5)
 
@@ -94,16 +97,66 @@ def test_no_drop_drops_nothing(methods):
     assert methods.realised_rate("none", 0.4, 3, 10) == 0
 
 
-@pytest.mark.parametrize("block", ["vit", "resnet", "op"])
+@pytest.mark.parametrize("method", WHOLE_LAYERS)
+def test_every_method_of_decoders_at_p_0_is_no_drop(method):
+    case, x = replace(DECODER, drop_prob=0.0), torch.randn(5, 4, 16)
+    models = []
+    for each in ("none", method):
+        torch.manual_seed(1)
+        models.append(stack(case, each))
+    plain, same = (model(x) for model in models)
+    torch.testing.assert_close(same, plain, rtol=1e-5, atol=1e-6)
+    key, x = jax.random.key(1), jax.random.normal(jax.random.key(0), (5, 4, 16))
+    want, got = (jax.jit(Decoders(case, m, jnp.float32))(x, key) for m in ("none", method))
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_decoder_under_a_plan_is_masking_by_it():
+    rates = DECODER.rates
+    assert sum(rates) == 1
+    torch.manual_seed(1)
+    x, model = torch.randn(5, 4, 16), stack(DECODER, "plan")
+    plan, y = droppath.layer_plan(droppath.key(1), rates), x
+    for layer, p, run in zip(model.layers, rates, plan, strict=True):
+        y = y + layer(y) / (1 - p) if run else y
+    torch.testing.assert_close(model(x), y)
+    assert not torch.equal(model(x), y)  # another plan
+
+
+def test_a_decoder_does_not_look_ahead():
+    x = torch.randn(2, 6, 16)
+    later = x.clone()
+    later[:, 4:] += 1
+    layer = stack(DECODER, "none")[0].branch
+    torch.testing.assert_close(layer(later)[:, :4], layer(x)[:, :4])
+    flax = Decoder(16, jnp.float32, nnx.Rngs(0))
+    np.testing.assert_allclose(
+        flax(jnp.array(later.numpy()))[:, :4], flax(jnp.array(x.numpy()))[:, :4], atol=1e-5
+    )
+
+
+def test_the_rate_of_a_plan_is_the_mean_of_its_rates():
+    setup = SETUPS["torch"]()
+    assert realised_rate(setup, DECODER, "plan") == pytest.approx(1 / 4)
+    assert abs(realised_rate(setup, DECODER, "batch") - 1 / 4) < 0.02
+
+
+@pytest.mark.parametrize("block", ["vit", "resnet", "decoder", "op"])
 def test_a_step_of_torch_runs_by_every_method(block):
     made = SETUPS["torch"]()
-    assert len(made.labels(block)) >= 5
+    assert len(made.labels(block)) >= 4
     for method in made.labels(block):
         assert made.prepare(replace(VIT, block=block), method).memory >= 0
 
 
 @pytest.mark.parametrize(
-    ("block", "methods"), [("vit", ["balanced"]), ("resnet", ["dinov2"]), ("op", ["none"])]
+    ("block", "methods"),
+    [
+        ("vit", ["balanced"]),
+        ("resnet", ["dinov2"]),
+        ("decoder", ["plan", "batch"]),
+        ("op", ["none"]),
+    ],
 )
 def test_a_step_of_flax_runs(block, methods):
     made = SETUPS["flax"]()
@@ -120,11 +173,13 @@ def test_more_steps_than_one_code_has_programs_are_compiled(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", ["vit", "op"])
-def test_a_compiled_step_runs(block):
+@pytest.mark.parametrize(
+    ("block", "method"), [("vit", "balanced"), ("decoder", "plan"), ("op", "balanced")]
+)
+def test_a_compiled_step_runs(block, method):
     made = SETUPS["torch compiled"]()
     assert not {"torchtune", "row-skip"} & set(made.labels(block))
-    assert made.prepare(replace(VIT, block=block), "balanced").memory >= 0
+    assert made.prepare(replace(VIT, block=block, depth=4), method).memory >= 0
 
 
 def test_memory_of_torch_counts_what_is_saved_once():

@@ -11,14 +11,16 @@ from benchmarks.records import Record, beside, memory_ratio, time_ratio
 
 Ratio = Callable[[Record, Record | None], float | None]
 
-GREYS_THEN_COLOURS = "0.7", "0.3", "C5", "C0", "C9", "C2", "C8", "C3", "C4"
+GREYS_THEN_COLOURS = "0.7", "0.3", "C5", "C0", "C9", "C2", "C8", "C3", "C4", "C1"
 HIGHEST = 2  # of what is drawn
 COLOURS = dict(zip(METHODS, GREYS_THEN_COLOURS, strict=True))  # a method's in every plot
 
 
 def draw(records: Sequence[Record], stem: Path) -> list[Path]:
     """Draw STEM-step.png and STEM-memory.png; return those for which there is something to draw."""
-    over_rates = [r for r in records if r.case.block != "op" and len(_rates(r, records)) > 1]
+    over_rates = [
+        r for r in records if r.case.block not in ("op", "decoder") and len(_rates(r, records)) > 1
+    ]
     if not over_rates:
         return []
     quantities: dict[str, tuple[str, Ratio]] = {

@@ -35,6 +35,11 @@ class Record:
         """The median of a step in seconds."""
         return self.seconds[1]
 
+    @property
+    def spread(self) -> float:
+        """The distance of the quartiles of a step, as a share of its median."""
+        return (self.seconds[2] - self.seconds[0]) / self.median
+
 
 @dataclass(frozen=True)
 class Report:

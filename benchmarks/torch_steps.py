@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.cases import METHODS, Block, Case
+from benchmarks.cases import METHODS, WHOLE_LAYERS, Block, Case
 from benchmarks.measure import Step
 from benchmarks.torch_compiled import compiled
 from benchmarks.torch_methods import RAGGED, op, peers, realised_rate, residual
+from droppath import key
+from droppath_torch import drop_path_stack
 
 
 class TorchSetup:
@@ -33,6 +35,7 @@ class TorchSetup:
         labels = METHODS | {method: label for method, (label, _) in peers().items()}
         absent = {method for method in ("timm", "torchvision") if method not in peers()}
         absent |= {"dinov2", *RAGGED} if block == "op" else set(RAGGED if self.compiled else ())
+        absent |= METHODS.keys() - WHOLE_LAYERS if block == "decoder" else {"plan"}
         labels |= {"none": "copy"} if block == "op" else {}
         return {method: label for method, label in labels.items() if method not in absent}
 
@@ -42,7 +45,12 @@ class TorchSetup:
         model = stack(case, method).to(self.place, self.dtype)
         x = torch.randn(_shape(case), device=self.place, dtype=self.dtype, requires_grad=True)
         dy, inputs = torch.randn_like(x), [x, *model.parameters()]
-        forward = compiled(model) if self.compiled else model
+        forward = model
+        if self.compiled and isinstance(model, Planned):  # the host calls the layers
+            for layer in model.layers:
+                layer.compile(fullgraph=True, dynamic=False)
+        elif self.compiled:
+            forward = compiled(model)
 
         def run() -> None:  # a branch that is dropped for the whole batch has no gradient
             torch.autograd.grad(forward(x), inputs, dy, allow_unused=True)
@@ -64,26 +72,41 @@ def stack(case: Case, method: str) -> nn.Module:
     """Return the blocks of a case, one after the other, or the plain op."""
     if case.block == "op":
         return op(method, case.drop_prob)
-    branches: list[Callable[[int], nn.Module]] = (
-        [Attention, Mlp] if case.block == "vit" else [convolutions]
-    )
+    branches = BRANCHES[case.block]
     layers = [branch(case.width) for _ in range(case.depth) for branch in branches]
-    return nn.Sequential(*[residual(method, layer, case.drop_prob) for layer in layers])
+    if method == "plan":
+        return Planned(layers, case.rates)
+    rates = case.rates if case.block == "decoder" else case.rates * len(layers)
+    return nn.Sequential(
+        *[residual(method, layer, p) for layer, p in zip(layers, rates, strict=True)]
+    )
+
+
+class Planned(nn.Module):
+    """Layers under a plan, another one at each call."""
+
+    def __init__(self, layers: list[nn.Module], rates: list[float]) -> None:
+        super().__init__()
+        self.layers, self.rates, self.calls = nn.ModuleList(layers), rates, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return drop_path_stack(x, self.layers, self.rates, key=key(self.calls))
 
 
 class Attention(nn.Module):
     """x -> LayerNorm, attention with heads of at most 64: [n, tokens, width], the same."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, causal: bool = False) -> None:
         super().__init__()
-        self.heads = max(width // 64, 1)
+        self.heads, self.causal = max(width // 64, 1), causal
         self.norm = nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [n, heads, tokens, width / heads]
-        f = functional.scaled_dot_product_attention(q, k, v)
+        f = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self.out(f.transpose(1, 2).flatten(2))
 
 
@@ -95,10 +118,29 @@ class Mlp(nn.Sequential):
         super().__init__(nn.LayerNorm(width), up, nn.GELU(approximate="tanh"), down)
 
 
+class Decoder(nn.Module):
+    """x -> what causal attention and then MLP add to x: [n, tokens, width], the same."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attention, self.mlp = Attention(width, causal=True), Mlp(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.attention(x)
+        return f + self.mlp(x + f)
+
+
 def convolutions(width: int) -> nn.Module:
     """x -> conv, GroupNorm, ReLU, conv: [n, width, side, side]; samples do not mix."""
     first, second = (nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in range(2))
     return nn.Sequential(first, nn.GroupNorm(8, width), nn.ReLU(), second)
+
+
+BRANCHES: dict[Block, list[Callable[[int], nn.Module]]] = {
+    "vit": [Attention, Mlp],
+    "resnet": [convolutions],
+    "decoder": [Decoder],
+}
 
 
 def _shape(case: Case) -> tuple[int, ...]:
