@@ -29,6 +29,7 @@ from examples.train_flax.folder import claim_run_dir, made_of
 from examples.train_flax.masks import skipped_share
 from examples.train_flax.metrics import Row, best_row, mean_skipped, open_record
 from examples.train_flax.model import rates_at
+from examples.train_flax.optimizer import learning_rate
 from examples.train_flax.progress import show_progress
 from examples.train_flax.report import Facts, write_report
 from examples.train_flax.step import (
@@ -39,7 +40,6 @@ from examples.train_flax.step import (
     count_parameters,
     evaluate,
     fresh_state,
-    learning_rate,
     train_epoch,
 )
 

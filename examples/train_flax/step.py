@@ -26,6 +26,7 @@ from examples.train_flax.config import STREAMS, Config, Refused
 from examples.train_flax.data import Data, Images
 from examples.train_flax.devices import make_mesh, put, shardings
 from examples.train_flax.model import build_model, rates_at
+from examples.train_flax.optimizer import optimizer
 
 
 class State(NamedTuple):
@@ -140,31 +141,6 @@ def abstract_state(run: Run, data: Data) -> State:
 
 def count_parameters(state: State) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(state.params))
-
-
-def learning_rate(cfg: Config, steps: int) -> optax.Schedule:
-    """The rate at each step of cfg.epochs epochs of so many steps, warm-up included."""
-    total, warmup = cfg.epochs * steps, cfg.warmup_epochs * steps
-    if cfg.schedule == "steps":  # of the whole run, as Huang et al. 2016 count
-        tenths = {total // 2 - warmup: 0.1, total * 3 // 4 - warmup: 0.1}
-        after = optax.piecewise_constant_schedule(cfg.learning_rate, tenths)
-    else:
-        after = optax.cosine_decay_schedule(cfg.learning_rate, total - warmup)
-    if not warmup:
-        return after
-    rise = optax.linear_schedule(0, cfg.learning_rate, warmup)
-    return optax.join_schedules([rise, after], [warmup])
-
-
-def optimizer(cfg: Config, steps: int) -> optax.GradientTransformation:
-    rate = learning_rate(cfg, steps)
-    if cfg.optimizer == "adamw":  # no decay of what shifts and scales, as timm has it
-        matrices = partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
-        return optax.adamw(rate, weight_decay=cfg.weight_decay, mask=matrices)
-    return optax.chain(
-        optax.add_decayed_weights(cfg.weight_decay),  # on all parameters, as the authors do
-        optax.sgd(rate, cfg.momentum, nesterov=True),
-    )
 
 
 def train_epoch(run: Run, state: State, train: Images, epoch: int) -> tuple[State, jax.Array]:
