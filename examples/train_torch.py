@@ -192,7 +192,7 @@ class Block(nn.Module):
         self.residual = DropPathResidual(
             PreActivationBranch(c_in, c_out, stride),
             drop_prob,
-            mode=cfg.mode,
+            mode=cfg.drop_mode,
             skip=False,  # BatchNorm sees the rows that run: all of them
         )
 

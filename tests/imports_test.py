@@ -35,7 +35,7 @@ MAY_IMPORT = {  # beside the standard library; the longest prefix of a file's pa
     "conformance/aot/steps.py": f"numpy jax flax examples.train_flax conformance {BY_NAME}",
     "conformance/adapters/": "*",
     "benchmarks/": "numpy matplotlib rich droppath benchmarks",
-    "benchmarks/torch_": "torch timm torchvision droppath_torch benchmarks"
+    "benchmarks/torch_": "torch timm torchvision droppath droppath_torch benchmarks"
     " conformance.adapters.torch_module",  # it imports a torchvision of another build
     "benchmarks/models/torch_": "numpy torch timm torchvision droppath droppath_torch benchmarks"
     " conformance.adapters.torch_module",

@@ -12,7 +12,6 @@ from droppath.arguments import (
     Mode,
     ScaleAt,
     check_choice,
-    check_mode,
     check_scale_at,
     check_word,
 )
@@ -23,6 +22,7 @@ DType: TypeAlias = Literal["float32", "bfloat16"]
 Optimizer: TypeAlias = Literal["sgd", "adamw"]
 Schedule: TypeAlias = Literal["cosine", "steps"]
 Ramp: TypeAlias = Literal["none", "early", "late"]
+Drawing: TypeAlias = Literal["row", "balanced", "batch", "plan"]
 
 # What is drawn; the places are part of every run's numbers.
 STREAMS = ("weights", "order", "shifts", "masks", "flips", "split")
@@ -84,12 +84,14 @@ class Config:
     ramp_end: float = option(  # 50 of 300 epochs, as Liu et al. 2023 ran it
         1 / 6, "where early stochastic depth ends, or late begins, as a share of all steps"
     )
-    mode: Mode = option("row", "how a step draws the samples that it drops")
+    mode: Drawing = option(
+        "row", "how a step draws the samples that it drops; plan: whole layers, always as many"
+    )
     groups: int = option(
         1, "equal parts of a batch that balanced mode draws apart; best a multiple of the devices"
     )
     scale_at: ScaleAt = option("train", "where 1/(1-p) is made up for; the paper does it at eval")
-    skip: bool = option(True, "compute no dropped branch, in batch and balanced mode")
+    skip: bool = option(True, "compute no dropped branch, unless the mode is row")
     dtype: DType = option("float32", "of activations; parameters and statistics are float32")
     epochs: int = option(30, "each ends with a test")
     passes: int = option(1, "over the training images, an epoch")
@@ -130,7 +132,7 @@ class Config:
         if self.split_seed is not None:
             check_word(self.split_seed, "split_seed")
         droppath.drop_path_rates(self.drop_path_rate, 1, rule=self.rule)
-        check_mode(self.mode)
+        check_choice("mode", self.mode, get_args(Drawing))
         check_scale_at(self.scale_at)
         for name in AT_LEAST_ONE:
             value = getattr(self, name)
@@ -138,6 +140,7 @@ class Config:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self._check_network()
         self._check_ramp()
+        self._check_plan()
         if self.data_dir == "":
             raise ValueError("data_dir must be a path, got ''")
         for name in AT_LEAST_ZERO:
@@ -161,6 +164,16 @@ class Config:
         return self.mode == "balanced" and self.skip
 
     @property
+    def whole_batch(self) -> bool:
+        """Whether a step drops a layer for all of its images."""
+        return self.mode in ("batch", "plan")
+
+    @property
+    def drop_mode(self) -> Mode:
+        """The mode of DropPaths: of those that no plan is for, and whose rate is 0, any."""
+        return "row" if self.mode == "plan" else self.mode
+
+    @property
     def ramps(self) -> bool:
         """Whether the rates change over training, and so are data of the compiled program."""
         return self.ramp != "none"
@@ -173,6 +186,17 @@ class Config:
             raise ValueError(
                 "ramp must be 'none' where balanced mode skips, since the number of rows that run "
                 f"is compiled, got {self.ramp!r}: take --no-skip or --mode row"
+            )
+
+    def _check_plan(self) -> None:
+        if self.mode != "plan":
+            return
+        if not self.skip:
+            raise ValueError("skip must be true where mode is 'plan', which runs some layers only")
+        if self.ramps:
+            raise ValueError(
+                "ramp must be 'none' where mode is 'plan', since the number of layers that run is "
+                f"compiled, got {self.ramp!r}"
             )
 
     def _check_network(self) -> None:

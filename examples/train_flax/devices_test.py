@@ -39,7 +39,11 @@ VIT = dataclasses.replace(
 # the ResNet of the paper, whose closed blocks are not run
 BATCH = dataclasses.replace(SMOKE, network="resnet", mode="batch", scale_at="eval", rule="paper")
 RAMP = dataclasses.replace(BATCH, ramp="early", ramp_end=0.15)  # of 40 steps, 6 of 8 taken
+# under plans one layer of two is dropped, of the ResNet's first stage and of the ViT
+PLAN = dataclasses.replace(SMOKE, mode="plan", depth=14, rule="uniform", drop_path_rate=0.5)
+VIT_PLAN = dataclasses.replace(VIT, mode="plan", depth=2, drop_path_rate=0.5)
 CONFIGS = {"row": SMOKE, "batch": BATCH, "balanced": VIT, "ramp": RAMP}
+CONFIGS |= {"plan": PLAN, "plan of a vit": VIT_PLAN}
 LEARNT = 3e-5  # absolute, after 6 or 8 steps
 
 
@@ -56,7 +60,11 @@ def losses(cfg: Config, count: int, fsdp: bool = False):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "count"), [("row", 2), ("batch", 4), ("balanced", 2), ("balanced", 4), ("ramp", 4)]
+    ("mode", "count"),
+    [
+        *[("row", 2), ("batch", 4), ("balanced", 2), ("balanced", 4), ("ramp", 4)],
+        *[("plan", 8), ("plan of a vit", 8)],
+    ],
 )
 def test_the_losses_of_a_run_do_not_depend_on_the_number_of_devices(mode, count):
     cfg = CONFIGS[mode]
@@ -201,7 +209,7 @@ def in_processes(cfg: Config, count: int, timeout: float = 300):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["balanced", "ramp"])
+@pytest.mark.parametrize("mode", ["balanced", "ramp", "plan of a vit"])
 def test_two_processes_of_two_devices_have_the_losses_of_one_process(mode):
     cfg = dataclasses.replace(CONFIGS[mode], devices=4, fsdp=True, compilation_cache="")
     first, second = in_processes(cfg, 2)

@@ -79,6 +79,6 @@ def test_nothing_is_skipped_where_each_sample_draws(mode):
 
 def test_a_depth_is_the_number_of_branches_kept_by_a_sample_or_a_step():
     kept = np.array([[[1, 0], [1, 1], [0, 0]], [[1, 1], [1, 1], [1, 0]]], bool)
-    assert depths(kept, "row").tolist() == [2, 1, 3, 2]
+    assert depths(kept, False).tolist() == [2, 1, 3, 2]
     whole = kept[:, :, :1].repeat(4, 2)
-    assert depths(whole, "batch").tolist() == [2, 3]
+    assert depths(whole, True).tolist() == [2, 3]

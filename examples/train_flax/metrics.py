@@ -31,7 +31,7 @@ class Row(NamedTuple):
     test_error: float  # share of the test images
     test_loss: float
     learning_rate: float  # of the epoch's last step
-    skipped: float | None  # share of the epoch's block-steps that batch mode closed
+    skipped: float | None  # share of the epoch's block-steps that were closed whole
     images_per_s: float  # in training; compilation counts in a process's first epoch
     seconds: float  # of training
 
@@ -65,7 +65,7 @@ def images_per_second(rows: Sequence[Row]) -> float:
 
 
 def mean_skipped(rows: Sequence[Row]) -> float | None:
-    """The share of all block-steps that batch mode closed; None in other modes."""
+    """The share of all block-steps that were closed whole; None where samples are drawn."""
     shares = [row.skipped for row in rows if row.skipped is not None]
     return statistics.fmean(shares) if shares else None
 

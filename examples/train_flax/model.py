@@ -32,12 +32,36 @@ def layer_rates(cfg: Config) -> list[float]:
     """The drop_prob of each residual branch, first to last.
 
     A ResNet has one branch a block, in three stages of (depth - 2) / 6 blocks; a ViT has two a
-    block, attention and MLP, with the same drop_prob.
+    block, attention and MLP, with the same drop_prob. Under a plan a layer is a whole block of it.
     """
+    if cfg.mode == "plan":
+        return joined(stage_rates(cfg), 0.0)
     if cfg.network == "vit":
         rates = drop_path_rates(cfg.drop_path_rate, cfg.depth, rule=cfg.rule)
         return [rate for rate in rates for _ in range(2)]
     return drop_path_rates(cfg.drop_path_rate, (cfg.depth - 2) // 2, rule=cfg.rule)
+
+
+def stage_rates(cfg: Config) -> list[list[float]]:
+    """The drop_prob of each layer under a plan, for each plan: their sums are whole numbers.
+
+    A ViT has one plan. A ResNet has one for each stage, whose layers are alike but for the first
+    one of a later stage, which has a stride: it runs in every step.
+    """
+    if cfg.network == "vit":
+        return drop_path_rates(cfg.drop_path_rate, [cfg.depth], rule=cfg.rule, whole=True)
+    n = (cfg.depth - 2) // 6
+    depths = [n, 1, n - 1, 1, n - 1]
+    return drop_path_rates(cfg.drop_path_rate, depths, rule=cfg.rule, whole=True)[::2]
+
+
+def joined(stages: Sequence[Sequence[Any]], first: Any) -> list[Any]:
+    """What stages have for each layer under a plan, in one list.
+
+    first: what the first block of a later stage has, which no plan is for.
+    """
+    later = [each for stage in stages[1:] for each in (first, *stage)]
+    return [*stages[0], *later]
 
 
 def rates_at(cfg: Config, steps: int, numbers: NDArray[Any]) -> NDArray[np.float64]:

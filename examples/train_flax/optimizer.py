@@ -4,6 +4,7 @@ Source: Huang et al. 2016, arXiv 1603.09382, section 4; timm for what AdamW does
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import optax
@@ -28,9 +29,15 @@ def learning_rate(cfg: Config, steps: int) -> optax.Schedule:
 def optimizer(cfg: Config, steps: int) -> optax.GradientTransformation:
     rate = learning_rate(cfg, steps)
     if cfg.optimizer == "adamw":  # no decay of what shifts and scales, as timm has it
-        matrices = partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
+        matrices = partial(jax.tree.map_with_path, is_matrix)
         return optax.adamw(rate, weight_decay=cfg.weight_decay, mask=matrices)
     return optax.chain(
         optax.add_decayed_weights(cfg.weight_decay),  # on all parameters, as the authors do
         optax.sgd(rate, cfg.momentum, nesterov=True),
     )
+
+
+def is_matrix(path: Any, leaf: jax.Array) -> bool:
+    """Whether a parameter is a matrix; layers under a plan are stacked along one more axis."""
+    stacked = any(getattr(key, "key", None) == "layers" for key in path)
+    return leaf.ndim - stacked > 1

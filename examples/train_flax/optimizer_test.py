@@ -34,7 +34,8 @@ def test_warm_up_rises_from_zero_to_the_learning_rate():
 
 
 def test_adamw_decays_matrices_alone_and_sgd_all():
-    params = {"kernel": jnp.ones((2, 2)), "scale": jnp.ones(2)}
+    stacked = {"kernel": jnp.ones((3, 2, 2)), "scale": jnp.ones((3, 2))}  # layers under a plan
+    params = {"kernel": jnp.ones((2, 2)), "scale": jnp.ones(2), "layers": stacked}
     still = jax.tree.map(jnp.zeros_like, params)
     for name, kernel, scale in (("adamw", -1e-3, 0), ("sgd", -1.9e-3, -1.9e-3)):
         cfg = dataclasses.replace(CFG, optimizer=name, weight_decay=0.01)
@@ -42,3 +43,5 @@ def test_adamw_decays_matrices_alone_and_sgd_all():
         updates, _ = tx.update(still, tx.init(params), params)
         np.testing.assert_allclose(updates["kernel"], kernel, rtol=1e-5)  # sgd: 1 + 0.9, Nesterov
         np.testing.assert_allclose(updates["scale"], scale, rtol=1e-5)
+        np.testing.assert_allclose(updates["layers"]["kernel"], kernel, rtol=1e-5)
+        np.testing.assert_allclose(updates["layers"]["scale"], scale, rtol=1e-5)

@@ -188,9 +188,9 @@ def _label(axes: Axes, title: str, x_label: str, y_label: str) -> None:
 
 
 def draw_depths(cfg: Config, again: Drawn, path: Path) -> None:
-    """How many branches each sample kept, or each step in batch mode, and how many to expect."""
-    drawn, rates = depths(again.kept, cfg.mode), again.rates.mean(0)
-    each = "step" if cfg.mode == "batch" else "image and step"
+    """How many branches each sample or step kept, and how many to expect."""
+    drawn, rates = depths(again.kept, cfg.whole_batch), again.rates.mean(0)
+    each = "step" if cfg.whole_batch else "image and step"
     figure, axes = _figure(f"Realised depth in {again}", f"branches kept by each {each}", "share")
     shares = np.full(len(drawn), 1 / len(drawn))
     edges = np.arange(drawn.min(), drawn.max() + 2) - 0.5

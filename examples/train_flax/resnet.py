@@ -22,6 +22,7 @@ from flax import nnx
 from droppath_flax import DropPathResidual
 from examples.train_flax.config import Config
 from examples.train_flax.devices import keep_split
+from examples.train_flax.planned import Planned
 
 
 class ResNet(nnx.Module):
@@ -33,13 +34,15 @@ class ResNet(nnx.Module):
         self.dtype = jnp.dtype(cfg.dtype)
         self.norm_first = cfg.network == "resnet"
         self.stem = Conv3x3(channels, cfg.width, 1, cfg, rngs)
-        blocks, c_in = [], cfg.width
-        for layer, drop_prob in enumerate(rates):
-            stage, first = divmod(layer, len(rates) // 3)
-            c_out, stride = cfg.width * 2**stage, 2 if stage and not first else 1
-            blocks.append(Block(c_in, c_out, stride, drop_prob, cfg, rngs))
-            c_in = c_out
-        self.blocks = nnx.List(blocks)
+        n, c_in = len(rates) // 3, 4 * cfg.width
+        if cfg.mode == "plan":
+            stages = [Stage(s, rates[s * n :][:n], cfg, rngs) for s in range(3)]
+            self.blocks = nnx.List[Block | Stage](stages)
+        else:
+            self.blocks = nnx.List[Block | Stage](
+                Block(*sizes(*divmod(layer, n), cfg), drop_prob, cfg, rngs)
+                for layer, drop_prob in enumerate(rates)
+            )
         self.norm = batch_norm(cfg.width if self.norm_first else c_in, cfg, rngs)
         self.head = nnx.Linear(c_in, classes, kernel_init=normal(c_in**-0.5), rngs=rngs)
 
@@ -53,6 +56,12 @@ class ResNet(nnx.Module):
         return self.head(x.astype(jnp.float32).mean((1, 2)))  # [B, classes]
 
 
+def sizes(stage: int, block: int, cfg: Config) -> tuple[int, int, int]:
+    """The channels that a block of a stage gets, those that it gives, and its stride."""
+    c_out = cfg.width * 2**stage
+    return (c_out // 2, c_out, 2) if stage and not block else (c_out, c_out, 1)
+
+
 class Block(nnx.Module):
     """x -> shortcut(x) + drop_path(branch(x)), and in a "resnet" ReLU of that."""
 
@@ -64,7 +73,7 @@ class Block(nnx.Module):
         self.residual = DropPathResidual(
             branch,
             drop_prob,
-            mode=cfg.mode,
+            mode=cfg.drop_mode,
             skip=None if cfg.skip else False,
             scale_at=cfg.scale_at,
             groups=cfg.groups,
@@ -75,6 +84,36 @@ class Block(nnx.Module):
     def __call__(self, x: jax.Array, *, key: jax.Array | None) -> jax.Array:
         y = self.residual(shortcut(x, self.stride, self.c_out), x, key=key)
         return nnx.relu(y) if self.relu_after else y
+
+
+class Stage(nnx.Module):
+    """A stage under a plan: in a later one a block with a stride, of rate 0, then those alike."""
+
+    def __init__(self, stage: int, rates: Sequence[float], cfg: Config, rngs: nnx.Rngs):
+        self.first = Block(*sizes(stage, 0, cfg), rates[0], cfg, rngs) if stage else None
+        alike = rates[1:] if stage else rates
+        layer = partial(Added, cfg.width * 2**stage, cfg)
+        self.rest = Planned(layer, alike, cfg, rngs) if alike else None
+
+    def __call__(self, x: jax.Array, *, key: jax.Array | None) -> jax.Array:
+        x = x if self.first is None else self.first(x, key=None)
+        return x if self.rest is None else self.rest(x, key=key)
+
+
+class Added(nnx.Module):
+    """x -> what a block adds to x, a layer under a plan.
+
+    In a "resnet" that is ReLU(x + branch(x)) - x, so that the factor is on the whole block. The
+    paper's 1 - p in evaluation is on the branch: it differs where x + branch(x) is negative.
+    """
+
+    def __init__(self, channels: int, cfg: Config, rngs: nnx.Rngs):
+        self.branch = BRANCHES[cfg.network](channels, channels, 1, cfg, rngs)
+        self.relu_after = cfg.network == "resnet"
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        f = self.branch(x, x)
+        return nnx.relu(x + f) - x if self.relu_after else f
 
 
 class PreActivationBranch(nnx.Module):

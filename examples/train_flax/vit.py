@@ -3,12 +3,14 @@
 Dosovitskiy et al. 2021 without a class token: patches, positions, attention and MLP by turns, each
 behind a LayerNorm, then the mean over the patches. A branch treats each image by itself, so that in
 "balanced" mode `DropPathResidual` runs it on the images that are kept (and at most one more of each
-group, whose result is discarded). Not here: dropout of another kind.
+group, whose result is discarded). Under a plan a layer is a block, attention and MLP, which runs on
+the whole batch or not at all. Not here: dropout of another kind.
 
 Source: arXiv 2010.11929 (section 3.1), arXiv 2205.01580 (mean in place of a class token).
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from flax import nnx
 from droppath_flax import DropPathResidual
 from examples.train_flax.config import Config
 from examples.train_flax.devices import keep_split
+from examples.train_flax.planned import Planned
 from examples.train_flax.resnet import normal
 
 
@@ -36,17 +39,21 @@ class ViT(nnx.Module):
         self.patch, self.dtype = cfg.patch, jnp.dtype(cfg.dtype)
         self.embed = linear(cfg.patch**2 * channels, cfg.width, cfg, rngs)
         self.position = nnx.Param(normal(0.02)(rngs.params(), (tokens, cfg.width)))
-        self.residuals = nnx.List(
-            DropPathResidual(
-                (Mlp if layer % 2 else Attention)(cfg, rngs),
-                drop_prob,
-                mode=cfg.mode,
-                skip=None if cfg.skip else False,
-                scale_at=cfg.scale_at,
-                groups=cfg.groups,
+        if cfg.mode == "plan":
+            planned = Planned(partial(Block, cfg), rates, cfg, rngs)
+            self.residuals = nnx.List[Planned | DropPathResidual]([planned])
+        else:
+            self.residuals = nnx.List[Planned | DropPathResidual](
+                DropPathResidual(
+                    (Mlp if layer % 2 else Attention)(cfg, rngs),
+                    drop_prob,
+                    mode=cfg.drop_mode,
+                    skip=None if cfg.skip else False,
+                    scale_at=cfg.scale_at,
+                    groups=cfg.groups,
+                )
+                for layer, drop_prob in enumerate(rates)
             )
-            for layer, drop_prob in enumerate(rates)
-        )
         self.norm = nnx.LayerNorm(cfg.width, dtype=jnp.float32, rngs=rngs)
         self.head = nnx.Linear(cfg.width, classes, kernel_init=normal(0.02), rngs=rngs)
 
@@ -84,6 +91,17 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return keep_split(self.down(nnx.gelu(self.up(self.norm(keep_split(x))))))
+
+
+class Block(nnx.Module):
+    """x -> what attention and then MLP add to x: a layer under a plan, [n, tokens, width]."""
+
+    def __init__(self, cfg: Config, rngs: nnx.Rngs):
+        self.attention, self.mlp = Attention(cfg, rngs), Mlp(cfg, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        f = self.attention(x)
+        return f + self.mlp(x + f)
 
 
 def patches(x: jax.Array, size: int) -> jax.Array:
