@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 import droppath
-from droppath_torch import DropPathResidual, drop_path, drop_path_residual, keyed
+from droppath_torch import (
+    DropPathResidual,
+    drop_path,
+    drop_path_residual,
+    drop_path_stack,
+    keyed,
+)
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -51,6 +57,27 @@ def test_a_step_does_not_wait_for_the_device(mode, rate):
             block(x).sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("zero_gradients", [False, True])
+def test_a_stack_waits_for_nothing_and_is_that_of_the_host(zero_gradients):
+    rates = droppath.drop_path_rates(0.5, 6, whole=True)
+    torch.manual_seed(0)
+    layers = nn.ModuleList(nn.Linear(8, 8) for _ in rates)
+    x = torch.randn(16, 8)
+    want = drop_path_stack(x, layers, rates, key=KEY)
+    layers, x = layers.to("cuda"), x.to("cuda")
+    drop_path_stack(x, layers, rates, key=KEY).sum().backward()
+    layers.zero_grad()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        y = drop_path_stack(x, layers, rates, key=KEY, zero_gradients=zero_gradients)
+        y.sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(y.cpu(), want, rtol=1e-4, atol=1e-4)
+    ran = [layer.weight.grad is not None for layer in layers]
+    assert ran == [zero_gradients or run for run in droppath.layer_plan(KEY, rates).tolist()]
 
 
 @pytest.mark.parametrize("mode", MODES)

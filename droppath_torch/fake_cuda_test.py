@@ -17,6 +17,7 @@ from droppath_torch import (
     DropPathResidual,
     drop_path,
     drop_path_residual,
+    drop_path_stack,
     keyed,
     skip_dropped,
 )
@@ -235,6 +236,11 @@ def run_kept(mode, devices: FakeDevices) -> str:
     return "" if ran == ["neg", "add"] and not devices.pinned else f"ran {ran}"
 
 
+def run_stack(devices: FakeDevices) -> str:
+    y = drop_path_stack(images(), [torch.neg] * 4, [0.5] * 4, key=KEY)
+    return "" if y.is_cuda and not devices.pinned else f"{len(devices.pinned)} copies"
+
+
 CASES = {
     **{" | ".join(map(str, c)): partial(finding, partial(run, *c), c[-1]) for c in CALLS},
     **{
@@ -257,6 +263,7 @@ CASES = {
         for mode, source in product(("row", "balanced"), ("key of NumPy", "key there", "nothing"))
     },
     "keyed outside": partial(finding, run_keyed_outside),
+    "stack": partial(finding, run_stack),
     "elsewhere": partial(finding, run_elsewhere),
     "long": partial(finding, run_long),
 }

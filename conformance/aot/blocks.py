@@ -1,6 +1,7 @@
 """Single blocks to compile: an MLP branch in each mode, forward and backward, and what they are of.
 
-The batch is split among the devices, a group on each; the weights lie on all of them.
+Four such layers in a scan too, of which a plan runs three. The batch is split among the devices, a
+group on each; the weights lie on all of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,13 +16,16 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 import droppath
 from conformance.aot.program import Program
 from conformance.aot.targets import Target
-from droppath_flax import drop_path, drop_path_residual, keep_mask
+from droppath_flax import drop_path, drop_path_residual, drop_path_stack, keep_mask
 
 SHARE, TOKENS, WIDTH = 96, 256, 512  # of a device, of a sample: more than a TPU holds on its chip
 DROP_PROB = 0.4
 ROWS = droppath.kept_capacity(DROP_PROB, SHARE) / SHARE  # 58 of 96
 CONTRARY = "balanced, groups=1"  # what not to do: rows travel between devices
 FEW = 8  # devices, on whose memory what not to do finds room
+
+RATES = [0.25] * 4  # of a stack
+PLANNED = droppath.planned_depth(RATES) / len(RATES)  # 3 of 4
 
 Array = jax.Array
 Weights = tuple[Array, Array]
@@ -47,6 +51,15 @@ def blocks(devices: int) -> Iterator[Program]:
         if name == CONTRARY and devices > FEW:
             continue
         yield _of_block(name, partial(block, partial(residual, **options)))
+    yield _of_stack("stack, all layers", {"deterministic": True})
+    yield _of_stack("stack, a plan", {}, PLANNED)
+
+
+def _of_stack(name: str, options: dict[str, Any], rows: float | None = None) -> Program:
+    run = partial(block, partial(stack, **options))
+    full = "stack, all layers"
+    lowering = partial(lower, run, layers=(len(RATES),))
+    return Program(name, lowering, SHARE, full, full if rows else None, rows, loops=True)
 
 
 def _of_block(name: str, run: Callable[..., Any]) -> Program:
@@ -56,8 +69,16 @@ def _of_block(name: str, run: Callable[..., Any]) -> Program:
     return Program(name, partial(lower, run, axes=axes), SHARE, "dense", masked, rows)
 
 
-def lower(run: Callable[..., Any], target: Target, axes: AxisType = AxisType.Auto) -> Any:
-    """Return the program of run(x, weights, dy, key) for a target, not yet compiled."""
+def lower(
+    run: Callable[..., Any],
+    target: Target,
+    axes: AxisType = AxisType.Auto,
+    layers: tuple[int, ...] = (),
+) -> Any:
+    """Return the program of run(x, weights, dy, key) for a target, not yet compiled.
+
+    layers: the axis of the weights in front, if there are several layers.
+    """
     mesh = target.mesh(axes)
 
     def array(dtype: Any, *shape: int, split: bool = False) -> jax.ShapeDtypeStruct:
@@ -65,7 +86,8 @@ def lower(run: Callable[..., Any], target: Target, axes: AxisType = AxisType.Aut
         return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
 
     x = array(jnp.bfloat16, SHARE * mesh.size, TOKENS, WIDTH, split=True)
-    weights = array(jnp.float32, WIDTH, 4 * WIDTH), array(jnp.float32, 4 * WIDTH, WIDTH)
+    up, down = (*layers, WIDTH, 4 * WIDTH), (*layers, 4 * WIDTH, WIDTH)
+    weights = array(jnp.float32, *up), array(jnp.float32, *down)
     args = x, weights, x, array(jnp.uint32, 2)
     auto = jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
     with auto if axes == AxisType.Auto else jax.set_mesh(mesh):
@@ -98,6 +120,10 @@ def plain(x: Array, weights: Weights, key: Array) -> Array:
 
 def residual(x: Array, weights: Weights, key: Array, **options: Any) -> Array:
     return drop_path_residual(x, partial(mlp, weights), DROP_PROB, key=key, **options)
+
+
+def stack(x: Array, weights: Weights, key: Array, **options: Any) -> Array:
+    return drop_path_stack(x, mlp, weights, RATES, key=key, **options)
 
 
 def mlp(weights: Weights, x: Array) -> Array:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from conformance.aot.program import Compiled, Program
 
 LIMITS = {
-    "F": "FLOPs are kept_capacity / b of those of the plain block, within 2 %",
+    "F": "FLOPs are kept_capacity / b of those of the plain block, of a plan planned_depth / L of "
+    "those of all layers, within 2 %",
     "M": 'temporary memory is at most that of masking; in "batch" mode at most 1.1 times, on GPUs '
     "(a TPU's program holds a part of it on the chip, which is not counted)",
     "C": 'collectives are those of the plain block, in "batch" mode of the same kinds: sums of '

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import jax
 
@@ -16,7 +18,8 @@ class Program(NamedTuple):
 
     share: rows of the batch on each device. like: the program that exchanges the same data; None if
     it is to exchange none. masked: the one that computes all rows. rows: which part of the FLOPs of
-    `like` it is to take, None where that is not known. state: bytes that it donates.
+    `like` it is to take, None where that is not known. state: bytes that it donates. loops: whether
+    it scans over layers.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Program(NamedTuple):
     masked: str | None = None
     rows: float | None = None
     state: int = 0
+    loops: bool = False
 
     @property
     def conditional(self) -> bool:
@@ -64,7 +68,7 @@ def measure(target: Target, program: Program) -> Compiled:
     seconds = time.perf_counter() - start
     text, chips = compiled.as_text() or "", len(target.devices)
     memory: Any = compiled.memory_analysis()
-    cost: Any = compiled.cost_analysis() or {}
+    cost: Any = (unrolled(target, program) if program.loops else compiled).cost_analysis() or {}
     return Compiled(
         target.name,
         target.kind,
@@ -79,3 +83,12 @@ def measure(target: Target, program: Program) -> Compiled:
         program.share,
         round(seconds, 1),
     )
+
+
+def unrolled(target: Target, program: Program) -> jax.stages.Compiled:
+    """Compile a program without its loops, of which a compiler counts the FLOPs of one turn."""
+    jax.clear_caches()
+    with patch.object(jax.lax, "scan", partial(jax.lax.scan, unroll=True)):
+        compiled = program.lower(target).compile()
+    jax.clear_caches()
+    return compiled

@@ -28,6 +28,7 @@ SHARE = 500  # images of one device: more than a TPU holds on its chip; of a vit
 STEPS = 1  # in one call: the images lie whole on each device, enough for all
 IMAGE, CLASSES = (32, 32, 3), 10
 DROP_PROB = 0.5  # of each of the vit's branches
+PLANNED = 0.5  # of a vit's layers, whose rates are DROP_PROB, two of four run
 
 
 def steps(devices: int) -> Iterator[Program]:
@@ -47,13 +48,21 @@ def steps(devices: int) -> Iterator[Program]:
         yield _of_step(f"{cfg.network} step, {cfg.mode}", cfg, masked, masked, rows)
     closed = dataclasses.replace(vit, mode="batch")
     yield _of_step("vit step, batch", closed, "vit step, masked", "vit step, masked")
+    for cfg in (dataclasses.replace(vit, depth=4), dataclasses.replace(resnet, depth=20)):
+        cfg = dataclasses.replace(cfg, mode="plan", rule="uniform", scale_at="train")
+        name, share = f"{cfg.network} step, ", PLANNED if cfg.network == "vit" else None
+        full = f"{name}all layers"
+        yield _of_step(full, dataclasses.replace(cfg, drop_path_rate=0.0), full)
+        planned = dataclasses.replace(cfg, drop_path_rate=DROP_PROB)
+        yield _of_step(f"{name}a plan", planned, full, full, share)
 
 
 def _of_step(name: str, cfg: Config, *beside: Any) -> Program:
     here = jax.make_mesh((1,), ("data",), (AxisType.Auto,))
     leaves = jax.tree.leaves(step.abstract_state(run_on(here, cfg), data_of(cfg)))
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    return Program(name, partial(lower, cfg), SHARE, *beside)._replace(state=state)
+    loops = cfg.mode == "plan"
+    return Program(name, partial(lower, cfg), SHARE, *beside)._replace(state=state, loops=loops)
 
 
 def lower(cfg: Config, target: Target) -> jax.stages.Lowered:
