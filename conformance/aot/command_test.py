@@ -26,6 +26,7 @@ def test_a_block_that_skips_takes_the_flops_of_its_rows_and_exchanges_what_the_p
     kept = {row.compiled.program: row.kept for row in rows}
     assert kept["balanced"] == kept["balanced, Explicit"] == dict.fromkeys("BCFM", True)
     assert kept["keep_mask balanced"] == dict.fromkeys("BC", True)
+    assert kept["stack, a plan"] == dict.fromkeys("BCFM", True)
 
 
 def test_what_one_should_not_do_is_found(rows):
@@ -71,7 +72,9 @@ def test_the_steps_of_the_example_donate_their_state_and_are_lowered_for_any_dev
     from conformance.aot.steps import steps
 
     programs = {program.name: program for program in steps(4)}
-    assert len(programs) == 7
+    assert len(programs) == 11
+    planned = programs["vit step, a plan"]
+    assert (planned.rows, planned.like, planned.loops) == (0.5, "vit step, all layers", True)
     step = programs["vit step, balanced"]
     assert step.rows == 0.5
     assert step.state > 0

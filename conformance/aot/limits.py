@@ -12,8 +12,8 @@ LIMITS = {
     "those of all layers, within 2 %",
     "M": 'temporary memory is at most that of masking; in "batch" mode at most 1.1 times, on GPUs '
     "(a TPU's program holds a part of it on the chip, which is not counted)",
-    "C": 'collectives are those of the plain block, in "batch" mode of the same kinds: sums of '
-    "gradients are not joined across two conditions",
+    "C": 'collectives are those of the plain block; in "batch" mode of the same kinds: sums of '
+    "gradients are not joined across two conditions; of a plan no more",
     "B": "no operation sees more than the device's own part of the batch",
     "S": "a device's FLOPs and collectives are those on the fewest chips of its kind",
     "D": "a step's result takes the place of the state that it is given",
@@ -45,6 +45,8 @@ def _exchanges_as(program: Program, row: Compiled, beside: Mapping[str, Compiled
     if program.like is None:
         return not row.collectives
     like = beside[program.like].collectives
+    if program.loops:
+        return all(count <= like.get(kind, 0) for kind, count in row.collectives.items())
     return set(row.collectives) == set(like) if program.conditional else row.collectives == like
 
 

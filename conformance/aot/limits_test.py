@@ -61,6 +61,18 @@ def test_batch_mode_may_take_a_tenth_more_memory_on_a_gpu_and_keep_its_sums_apar
     assert "M" not in judge(BATCH, replace(row, kind="TPU v5e"), BESIDE, row)
 
 
+def test_a_plan_exchanges_no_more_than_all_layers_do():
+    plan = PROGRAM._replace(name="stack, a plan", loops=True)
+    for collectives, kept in (
+        ({"all-reduce": 1}, True),
+        (SUMS, True),
+        ({"all-reduce": 3}, False),
+        ({"all-gather": 1}, False),
+    ):
+        row = replace(BALANCED, collectives=collectives)
+        assert judge(plan, row, BESIDE, row)["C"] == kept
+
+
 def test_a_mask_is_to_exchange_nothing_and_is_held_to_no_more():
     mask = Program("keep_mask row", lower, 96)
     row = replace(DENSE, program=mask.name, collectives={})

@@ -68,7 +68,9 @@ def measure(target: Target, program: Program) -> Compiled:
     seconds = time.perf_counter() - start
     text, chips = compiled.as_text() or "", len(target.devices)
     memory: Any = compiled.memory_analysis()
-    cost: Any = (unrolled(target, program) if program.loops else compiled).cost_analysis() or {}
+    cost: Any = compiled.cost_analysis() or {}
+    if program.loops and cost.get("flops"):
+        cost = unrolled(target, program).cost_analysis()
     return Compiled(
         target.name,
         target.kind,
