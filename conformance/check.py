@@ -56,15 +56,33 @@ class Subject:
 
     def run(self, call: Call) -> Outcome:
         """Return the outcome of a call. Raises BrokenAdapter unless of the protocol's form."""
+        if getattr(self.backend, "is_apart", False):  # another process has copies anyway
+            return checked(self.backend.run(call), call.dtype)
         return deepcopy(checked(self.backend.run(deepcopy(call)), call.dtype))
+
+    def run_all(self, calls: list[Call]) -> list[Outcome]:
+        """Return the outcomes of many calls: in another process they travel together."""
+        if not getattr(self.backend, "is_apart", False):
+            return [self.run(call) for call in calls]
+        outcomes = self.backend.run_all(calls)  # type: ignore[attr-defined]  # of Apart alone
+        return [checked(outcome, call.dtype) for outcome, call in zip(outcomes, calls, strict=True)]
 
     def keep(self, call: Call) -> Array:
         """Return the mask of a call, found on ones: bool of x's shape."""
-        return self.run(replace(call, x=np.ones_like(call.x), dy=None)).y != 0
+        return self.run(on_ones(call)).y != 0
 
     def rows(self, call: Call) -> Array:
         """Return the mask along axis 0, for x of shape [B, 2]: bool [B]."""
         return self.keep(call)[:, 0]
+
+    def rows_of_all(self, calls: list[Call]) -> Array:
+        """Return `rows` of many calls: bool [calls, B]."""
+        return np.stack([o.y[:, 0] != 0 for o in self.run_all([*map(on_ones, calls)])])
+
+
+def on_ones(call: Call) -> Call:
+    """Return a call on ones, whose y shows its mask."""
+    return replace(call, x=np.ones_like(call.x), dy=None)
 
 
 def checked(outcome: Outcome, dtype: str) -> Outcome:

@@ -124,6 +124,9 @@ def _fill(options: argparse.Namespace, reports: dict[str, Report]) -> None:
     with ThreadPoolExecutor(len(names)) as pool, ExitStack() as stack, _progress() as progress:
         backends = {n: stack.enter_context(start(n, **_settings(options, n))) for n in names}
         _wait(pool.submit(attempt, *each) for each in backends.items())
+        for backend in backends.values():
+            if not backend.info().compiles:
+                backend.give_way()
         singles, pairs = _singles_and_pairs(options, backends)
         task = progress.add_task(
             "", total=len(singles) * (len(clauses) or len(CHECKS)) + len(pairs)

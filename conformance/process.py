@@ -23,6 +23,7 @@ from conformance.protocol import Backend, BrokenAdapter, Call, Info, NotTaken, O
 from conformance.text import one_line, text_of, visible
 from conformance.wire import Message, Plain, Raised, read, receive, send
 
+BATCH = 256  # calls that travel together, where one tells little
 SECONDS = 300  # for one answer, and for one check; the slowest of ours takes some ten
 
 
@@ -32,6 +33,8 @@ class Apart:
     A context manager, which ends the process. Methods raise BrokenAdapter where there is no answer,
     and what the implementation raises as an exception whose type has the same name.
     """
+
+    is_apart = True  # so that its calls and outcomes are copies
 
     def __init__(self, make: Callable[[], Backend]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -51,14 +54,18 @@ class Apart:
 
     def run(self, call: Call) -> Outcome:
         """Return the outcome of one call."""
-        self.info()
-        try:
-            with suppress(OSError):  # it has ended, and its answer says how
-                send(self.pipe, call)
-            return self._answer()
-        except KeyboardInterrupt:  # or the next call would get this one's answer
-            self.end()
-            raise
+        return self._ask(call)
+
+    def run_all(self, calls: list[Call]) -> list[Outcome]:
+        """Return the outcomes of calls in their order, BATCH of which travel together."""
+        batches = [calls[first : first + BATCH] for first in range(0, len(calls), BATCH)]
+        return [outcome for batch in batches for outcome in self._ask(batch)]
+
+    def give_way(self) -> None:
+        """Let others have the processors first, where that can be: those that compile take long."""
+        if hasattr(os, "setpriority"):
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self.process.pid or 0, 10)
 
     def end(self, why: str = "its process was ended") -> None:
         """End the process, and with it each call that waits for it."""
@@ -71,6 +78,16 @@ class Apart:
     def __exit__(self, *_: object) -> None:
         self.end()
         self.process.join()
+
+    def _ask(self, message: Call | list[Call]) -> Any:
+        self.info()
+        try:
+            with suppress(OSError):  # it has ended, and its answer says how
+                send(self.pipe, message)
+            return self._answer()
+        except KeyboardInterrupt:  # or the next call would get this one's answer
+            self.end()
+            raise
 
     def _answer(self) -> Any:
         try:
@@ -128,7 +145,7 @@ def no_interrupt() -> Iterator[None]:
 
 
 def serve(pipe: Connection, make: Callable[[], Backend]) -> None:
-    """Answer with the backend's info, then each call with its outcome, until the pipe is closed."""
+    """Answer with the backend's info, then calls with their outcomes, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this process ends it
     with suppress(OSError):
         os.dup2(2, 1)  # stdout is the report's
@@ -142,8 +159,10 @@ def serve(pipe: Connection, make: Callable[[], Backend]) -> None:
             raise BrokenAdapter(f"info must return an Info, got {type(found).__name__}")
         return replace(found, name=visible(str(found.name)))
 
-    def outcome(message: Message) -> Outcome:
+    def outcome(message: Message) -> Outcome | list[Outcome]:
         call = read(message, pickle.Unpickler)
+        if isinstance(call, list):
+            return [checked(made[0].run(each), each.dtype) for each in call]
         return checked(made[0].run(call), call.dtype)
 
     good = answer(pipe, info)

@@ -56,6 +56,28 @@ def test_calls_and_outcomes_are_as_in_this_process_bit_for_bit(shared):
         got.y[...] = 0  # it may be written into
 
 
+def test_many_calls_travel_together_and_are_answered_in_their_order(shared, monkeypatch):
+    monkeypatch.setattr(process, "BATCH", 3)
+    sent, send = [], process.send
+    monkeypatch.setattr(process, "send", lambda pipe, m: sent.append(m) or send(pipe, m))
+    calls = [replace(CALL, seed=seed) for seed in range(7)]
+    for subject in (Subject(shared, shared.info()), Subject(make(ODD), shared.info())):
+        rows = subject.rows_of_all(calls)
+        assert rows.tolist() == [subject.rows(call).tolist() for call in calls]
+    assert [len(m) for m in sent if isinstance(m, list)] == [3, 3, 1]
+    assert len(np.unique(rows, axis=0)) > 1
+    with pytest.raises(Exception, match="has no attribute 'unknown'"):
+        shared.run_all([CALL, replace(CALL, op="unknown")])
+    assert shared.run(CALL).y.shape == (4, 2)
+
+
+def test_a_backend_gives_way_where_the_system_has_priorities(alone, monkeypatch):
+    alone.give_way()
+    assert os.getpriority(os.PRIO_PROCESS, alone.process.pid) >= 10
+    monkeypatch.delattr(os, "setpriority")
+    alone.give_way()
+
+
 @pytest.mark.parametrize(
     ("op", "told"),
     [

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import ceil, floor, sqrt
 
-import numpy as np
-
 from conformance.check import Finding, Results, Subject, likely
 from conformance.numerics import at_least
 from conformance.protocol import Array, Call
@@ -33,13 +31,13 @@ def number(subject: Subject, calls: int) -> int:
 
 def over_seeds(subject: Subject, call: Call, calls: int) -> Array:
     """Return what is dropped at the seeds 0, 1, ...: bool [calls, B], for x of [B, n]."""
-    return np.stack([~subject.rows(replace(call, seed=seed)) for seed in range(calls)])
+    return ~subject.rows_of_all([replace(call, seed=seed) for seed in range(calls)])
 
 
 def successive(subject: Subject, call: Call, calls: int) -> Array:
     """Return what is dropped by calls one after the other, the first with a seed: [calls, B]."""
     seeds = [call.seed, *[None] * (calls - 1)]
-    return np.stack([~subject.rows(replace(call, seed=seed)) for seed in seeds])
+    return ~subject.rows_of_all([replace(call, seed=seed) for seed in seeds])
 
 
 def together(case: str, one: Array, two: Array, correlation: float = CORRELATION) -> Finding | None:

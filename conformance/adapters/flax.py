@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -47,13 +46,6 @@ PROGRAMS = 64  # the most that are held
 
 with suppress(RuntimeError):  # JAX has already counted its devices
     jax.config.update("jax_num_cpu_devices", DEVICES)
-
-# JAX compiles a cond or a checkpoint anew at each eager call: what is alike is read from here.
-CACHE = TemporaryDirectory(prefix="conformance-")
-if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]  # made at run time
-    jax.config.update("jax_compilation_cache_dir", CACHE.name)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 Function = Any  # of a call's data, giving y and dx; or that compiled
 

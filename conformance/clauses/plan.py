@@ -61,8 +61,8 @@ def planned(rates: list[float], key: Array) -> list[float]:
 
 def plans_of(subject: Subject, rates: list[float], keys: int = KEYS) -> Array:
     """Return which layers are dropped, by so many keys: bool [keys, L]."""
-    every = droppath.split(KEY, keys)
-    return np.stack([subject.run(call_of(rates, key)).y == 0 for key in every])
+    every = [call_of(rates, key) for key in droppath.split(KEY, keys)]
+    return np.stack([outcome.y == 0 for outcome in subject.run_all(every)])
 
 
 @check("PLAN-1", needs=("plan",))
