@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import droppath
+from website import depth_plan
 from website.diagram import diagram
 from website.docstrings import to_markdown
 from website.formulas import TEX
@@ -142,3 +144,11 @@ def test_nothing_of_the_site_is_loaded_from_elsewhere():
     sheets = config["extra_css"] + config.get("extra_javascript", [])
     assert [sheet for sheet in sheets if not (DOCS / sheet).is_file()] == []
     assert "url(" not in "".join((DOCS / sheet).read_text(encoding="utf-8") for sheet in sheets)
+
+
+def test_the_picture_of_a_plan_shows_as_many_layers_in_every_step(tmp_path):
+    steps = droppath.split(droppath.key(0), depth_plan.STEPS)
+    assert {int(droppath.layer_plan(key, depth_plan.RATES).sum()) for key in steps} == {9}
+    assert {int(depth_plan.coins(key).sum()) for key in steps} >= {7, 8, 9, 10, 11}
+    depth_plan.draw(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
