@@ -118,10 +118,15 @@ def _run(options: argparse.Namespace, known: dict[str, dict[str, str]]) -> list[
 
 
 def _fill(options: argparse.Namespace, reports: dict[str, Report]) -> None:
-    """Run the backends beside one another, each in its process, and then the pairs."""
+    """Run the backends beside one another, each in its process, and each pair after its two."""
     names = [*dict.fromkeys(options.cross or options.backend or installed())]
     clauses = tuple(options.only or ())
-    with ThreadPoolExecutor(len(names)) as pool, ExitStack() as stack, _progress() as progress:
+    with (
+        ThreadPoolExecutor(len(names)) as pool,
+        ThreadPoolExecutor(1) as later,
+        ExitStack() as stack,
+        _progress() as progress,
+    ):
         backends = {n: stack.enter_context(start(n, **_settings(options, n))) for n in names}
         _wait(pool.submit(attempt, *each) for each in backends.items())
         for backend in backends.values():
@@ -143,12 +148,17 @@ def _fill(options: argparse.Namespace, reports: dict[str, Report]) -> None:
 
             reports[name] = run_checks(name, backends[name], clauses, note)
 
-        _wait(pool.submit(run, name) for name in singles)
-        for pair in pairs:
+        done = {name: pool.submit(run, name) for name in singles}
+
+        def hold(pair: tuple[str, str]) -> None:
+            for name in done.keys() & {*pair}:
+                done[name].result()
             name = " x ".join(pair)
             progress.update(task, description=name)
             reports[name] = cross_check(pair, backends[pair[0]], backends[pair[1]])
             progress.advance(task)
+
+        _wait([*done.values(), *(later.submit(hold, pair) for pair in pairs)])
 
 
 def _settings(options: argparse.Namespace, name: str) -> dict[str, Any]:

@@ -125,13 +125,11 @@ def drop_path_stack(
     if deterministic:
         counts = None if isinstance(s, np.ndarray) and s.all() else s > 0
         y, after = _scan(branch, x, (params, state), counts, s)
-    elif not (drawn := _runs(rates, key, plan, _depth(rates, depth, layers)))[1]:
-        y, after = x, state
-    else:
-        runs, most, spare = drawn
-        order = jnp.argsort(~runs, stable=True)[
-            :most
-        ]  # those that run, in their order, then spares
+        return y if state is None else (y, after)
+    runs, most, spare = _runs(rates, key, plan, _depth(rates, depth, layers))
+    y, after = x, state
+    if most:
+        order = jnp.argsort(~runs, stable=True)[:most]  # those that run in order, then spares
         place = jnp.clip(jnp.cumsum(runs) - 1, 0, most - 1)
         taken = jax.tree.map(partial(_take, order=order, place=place, runs=runs), (params, state))
         y, after = _scan(branch, x, taken, runs[order] if spare else None, jnp.asarray(s)[order])
