@@ -147,3 +147,18 @@ def test_at_batch_2_the_rate_must_be_within_binomial_bounds():
     assert line.limit == pytest.approx(4 * (0.05 * 0.95 / 20_000) ** 0.5)
     assert line.reached
     assert not lines([wrong])[0].reached
+
+
+def test_a_plan_takes_what_its_layers_take_and_varies_no_more_than_all():
+    stack = {"block": "decoder", "depth": 4, "drop_prob": 0.5}  # of the sum 1: three of four run
+    full = at(replace(MASKED, method="none", seconds=(0.19, 0.2, 0.21)), **stack)
+    plan = replace(full, method="plan", seconds=(0.15, 0.16, 0.17), ratios={"none": 0.78})
+    step, spread = lines([full, plan])
+    assert (step.figure, step.limit, step.reached) == (0.78, pytest.approx(0.78), True)
+    assert spread.figure == pytest.approx(0.02 / 0.16 - 0.02 / 0.2)
+    assert spread.reached
+    restless = replace(plan, seconds=(0.14, 0.16, 0.17), ratios={"none": 0.79})
+    assert [line.reached for line in lines([full, restless])] == [False, False]
+    in_jax = [replace(record, setup="flax") for record in (full, restless)]
+    assert lines(in_jax)[0].limit == pytest.approx(0.8)
+    assert not lines([plan])  # beside nothing

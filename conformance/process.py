@@ -63,9 +63,9 @@ class Apart:
 
     def give_way(self) -> None:
         """Let others have the processors first, where that can be: those that compile take long."""
-        if hasattr(os, "setpriority"):
+        if self.process.pid and hasattr(os, "setpriority"):
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self.process.pid or 0, 10)
+                os.setpriority(os.PRIO_PROCESS, self.process.pid, 10)
 
     def end(self, why: str = "its process was ended") -> None:
         """End the process, and with it each call that waits for it."""
@@ -159,11 +159,12 @@ def serve(pipe: Connection, make: Callable[[], Backend]) -> None:
             raise BrokenAdapter(f"info must return an Info, got {type(found).__name__}")
         return replace(found, name=visible(str(found.name)))
 
-    def outcome(message: Message) -> Outcome | list[Outcome]:
-        call = read(message, pickle.Unpickler)
-        if isinstance(call, list):
-            return [checked(made[0].run(each), each.dtype) for each in call]
+    def run(call: Call) -> Outcome:
         return checked(made[0].run(call), call.dtype)
+
+    def outcome(message: Message) -> Outcome | list[Outcome]:
+        asked = read(message, pickle.Unpickler)
+        return [*map(run, asked)] if isinstance(asked, list) else run(asked)
 
     good = answer(pipe, info)
     with suppress(EOFError, OSError):
